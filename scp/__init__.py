@@ -1,0 +1,1 @@
+"""DIMSE services over pynetdicom. The only package that imports it."""

@@ -1,0 +1,1 @@
+"""Storage commitment (PS3.4 Annex J): transactions, verification, reports."""
