@@ -1,0 +1,265 @@
+"""The gateway's view of Orthanc's configuration: Orthanc's options by their names, ours in `DicomGateway`.
+
+Unknown keys in `DicomGateway` and wrong values of any option that the gateway reads are refused; Orthanc's
+other options are Orthanc's own. docs/configuration.md is the reference for a person.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+
+from gateway.orthanc_json import ConfigurationError
+
+MINIMUM_PDU_BYTES: Final = 4096
+MAXIMUM_PDU_BYTES: Final = 131072
+
+MIB: Final = 1024 * 1024
+
+Seconds = Annotated[float, Field(ge=0, le=365 * 24 * 3600)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+TransferMode = Literal["Spooled", "Stored"]
+
+
+def _clean_ae_title(value: Any) -> Any:
+    """PS3.5 6.2, VR AE: 16 characters at most, no backslash, no control character, spaces trimmed."""
+    if not isinstance(value, str):
+        return value
+    title = value.strip(" ")
+    if not 1 <= len(title) <= 16 or any(not 32 <= ord(c) <= 126 or c == "\\" for c in title):
+        raise ValueError("expected an AE title of 1 to 16 printable ASCII characters")
+    return title
+
+
+AeTitle = Annotated[str, BeforeValidator(_clean_ae_title)]
+
+
+class _Section(BaseModel):
+    """A section of ours: PascalCase keys, nothing unknown, no silent conversion."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        alias_generator=lambda name: "".join(part.capitalize() for part in name.split("_")),
+    )
+
+
+class ForwardingSection(_Section):
+    """`DicomGateway.Forwarding`: how what was received gets into Orthanc."""
+
+    transport: Literal["Plugin", "Http"] = "Http"
+    connections: Annotated[int, Field(ge=1, le=64)] = 4
+    batch_size: Annotated[int, Field(ge=1, le=500)] = 20
+    minimum_retry_delay: Seconds = 1.0
+    maximum_retry_delay: Seconds = 60.0
+    give_up_after: Seconds | None = None
+    timeout: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    plugin_maximum_bytes: Annotated[int, Field(ge=MIB, le=64 * MIB)] = 16 * MIB
+    keep_delivered: Seconds = 60.0
+    keep_delivered_bytes: Annotated[int, Field(ge=0)] = 1024 * MIB
+
+    @model_validator(mode="after")
+    def _check_delays(self) -> "ForwardingSection":
+        if self.maximum_retry_delay < self.minimum_retry_delay:
+            raise ValueError("MaximumRetryDelay: expected at least MinimumRetryDelay")
+        return self
+
+
+class OrthancSection(_Section):
+    """`DicomGateway.Orthanc`: where Orthanc is, for a gateway that runs without the plugin."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/]+(/[^\s]*)?$")] = "http://127.0.0.1:8042"
+    username: str | None = None
+    password: SecretStr | None = None
+    password_file: str | None = None
+    ca_file: str | None = None
+
+    @model_validator(mode="after")
+    def _check_password(self) -> "OrthancSection":
+        if self.password is not None and self.password_file is not None:
+            raise ValueError("PasswordFile: expected either Password or PasswordFile, not both")
+        return self
+
+
+class LogSection(_Section):
+    """`DicomGateway.Log`."""
+
+    level: Literal["ERROR", "WARNING", "INFO", "DEBUG"] = "INFO"
+    format: Literal["Text", "Json"] = "Text"
+
+
+class GatewaySection(_Section):
+    """The section `DicomGateway`."""
+
+    state_directory: str = "/var/lib/dicom-gateway"
+    database: str | None = None
+    virtual_env: str | None = None
+    workers: Annotated[int, Field(ge=0, le=64)] = 0
+    acknowledge: TransferMode | dict[AeTitle, TransferMode] = "Spooled"
+    stored_deadline: Annotated[float, Field(gt=0, le=3600)] = 25.0
+    shutdown_timeout: Seconds = 10.0
+    bind_address: str = "0.0.0.0"
+    maximum_inflated_bytes: Annotated[int, Field(ge=MIB)] = 1024 * MIB
+    forwarding: ForwardingSection = Field(default_factory=ForwardingSection)
+    orthanc: OrthancSection | None = None
+    log: LogSection = Field(default_factory=LogSection)
+
+
+class Modality(BaseModel):
+    """One entry of Orthanc's `DicomModalities`, array or object form (Orthanc Book, "Configuration")."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    ae_title: AeTitle = Field(alias="AET")
+    host: str = Field(alias="Host")
+    port: Port = Field(alias="Port")
+    allow_echo: bool = Field(default=True, alias="AllowEcho")
+    allow_store: bool = Field(default=True, alias="AllowStore")
+
+
+def _read_modality(value: Any) -> Any:
+    if not isinstance(value, list):
+        return value
+    if not 3 <= len(value) <= 4:
+        raise ValueError("expected [AET, Host, Port] or [AET, Host, Port, Manufacturer]")
+    return {"AET": value[0], "Host": value[1], "Port": value[2]}
+
+
+class OrthancOptions(BaseModel):
+    """The options of Orthanc that the gateway honours, with Orthanc's defaults and meaning."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    dicom_aet: AeTitle = Field(default="ORTHANC", alias="DicomAet")
+    dicom_port: Port = Field(default=4242, alias="DicomPort")
+    dicom_check_called_aet: bool = Field(default=False, alias="DicomCheckCalledAet")
+    strict_aet_comparison: bool = Field(default=False, alias="StrictAetComparison")
+    dicom_scp_timeout: Annotated[int, Field(ge=0)] = Field(default=30, alias="DicomScpTimeout")
+    # Orthanc's own default is 16384; larger PDUs cost the peer and us less (docs/configuration.md).
+    maximum_pdu_length: Annotated[int, Field(ge=MINIMUM_PDU_BYTES, le=MAXIMUM_PDU_BYTES)] = Field(
+        default=MAXIMUM_PDU_BYTES, alias="MaximumPduLength"
+    )
+    accepted_transfer_syntaxes: str | list[str] | None = Field(default=None, alias="AcceptedTransferSyntaxes")
+    deflated_accepted: bool | None = Field(default=None, alias="DeflatedTransferSyntaxAccepted")
+    jpeg_accepted: bool | None = Field(default=None, alias="JpegTransferSyntaxAccepted")
+    jpeg_2000_accepted: bool | None = Field(default=None, alias="Jpeg2000TransferSyntaxAccepted")
+    jpeg_lossless_accepted: bool | None = Field(default=None, alias="JpegLosslessTransferSyntaxAccepted")
+    jpip_accepted: bool | None = Field(default=None, alias="JpipTransferSyntaxAccepted")
+    mpeg2_accepted: bool | None = Field(default=None, alias="Mpeg2TransferSyntaxAccepted")
+    rle_accepted: bool | None = Field(default=None, alias="RleTransferSyntaxAccepted")
+    mpeg4_accepted: bool | None = Field(default=None, alias="Mpeg4TransferSyntaxAccepted")
+    h265_accepted: bool | None = Field(default=None, alias="H265TransferSyntaxAccepted")
+    unknown_sop_class_accepted: bool = Field(default=False, alias="UnknownSopClassAccepted")
+    dicom_always_allow_echo: bool = Field(default=True, alias="DicomAlwaysAllowEcho")
+    dicom_always_allow_store: bool = Field(default=True, alias="DicomAlwaysAllowStore")
+    dicom_modalities: dict[str, Annotated[Modality, BeforeValidator(_read_modality)]] = Field(
+        default_factory=dict, alias="DicomModalities"
+    )
+    dicom_server_enabled: bool = Field(default=True, alias="DicomServerEnabled")
+    http_server_enabled: bool = Field(default=True, alias="HttpServerEnabled")
+    http_port: Port = Field(default=8042, alias="HttpPort")
+    http_threads_count: Annotated[int, Field(ge=1)] = Field(default=50, alias="HttpThreadsCount")
+    ssl_enabled: bool = Field(default=False, alias="SslEnabled")
+    ssl_certificate: str = Field(default="certificate.pem", alias="SslCertificate")
+
+
+class Configuration(BaseModel):
+    """Everything that the gateway was told, validated."""
+
+    model_config = ConfigDict(frozen=True)
+
+    orthanc: OrthancOptions
+    gateway: GatewaySection
+    # Paths in the configuration are relative to this folder.
+    base_directory: Path
+    transfer_syntaxes: tuple[str, ...]
+
+    def path(self, text: str) -> Path:
+        """Return `text` as an absolute path, relative ones under the folder of the configuration."""
+        return (self.base_directory / text).resolve()
+
+    @property
+    def state_directory(self) -> Path:
+        """The folder that holds the spool, the database and the locks of this gateway."""
+        return self.path(self.gateway.state_directory)
+
+    @property
+    def workers(self) -> int:
+        """Number of scp processes: `Workers`, or one per core, at most 4."""
+        return self.gateway.workers or min(4, os.cpu_count() or 1)
+
+    @property
+    def connections(self) -> int:
+        """HTTP connections to Orthanc: a third of Orthanc's threads at most, so that users keep the rest."""
+        return max(1, min(self.gateway.forwarding.connections, self.orthanc.http_threads_count // 3))
+
+    def acknowledges_when_stored(self, called_ae_title: str) -> bool:
+        """Whether a C-STORE to this called AE title is answered only once Orthanc has the instance."""
+        choice = self.gateway.acknowledge
+        if isinstance(choice, str):
+            return choice == "Stored"
+        return choice.get(called_ae_title) == "Stored"
+
+
+def parse(content: Mapping[str, Any], base_directory: Path) -> Configuration:
+    """Validate Orthanc's configuration `content`.
+
+    Raises ConfigurationError with one line per mistake: the key's path and what was expected.
+    """
+    from gateway import transfer_syntaxes
+
+    mistakes: list[str] = []
+    section = content.get("DicomGateway", {})
+    gateway = orthanc = None
+    try:
+        gateway = GatewaySection.model_validate(section)
+    except ValidationError as error:
+        mistakes += _explain(error, "DicomGateway")
+    try:
+        orthanc = OrthancOptions.model_validate(dict(content))
+    except ValidationError as error:
+        mistakes += _explain(error)
+    if gateway is None or orthanc is None:
+        raise ConfigurationError("; ".join(mistakes))
+    options = orthanc.model_dump(by_alias=True)
+    if isinstance(orthanc.accepted_transfer_syntaxes, str):
+        options["AcceptedTransferSyntaxes"] = [orthanc.accepted_transfer_syntaxes]
+    return Configuration(
+        orthanc=orthanc,
+        gateway=gateway,
+        base_directory=base_directory,
+        transfer_syntaxes=transfer_syntaxes.accepted(options),
+    )
+
+
+def _explain(error: ValidationError, prefix: str = "") -> list[str]:
+    """One line per mistake, in the words of the file: path of the key, what was expected, never the value."""
+    lines = []
+    for mistake in error.errors(include_url=False, include_input=False):
+        path = ".".join([prefix] * bool(prefix) + [str(part) for part in mistake["loc"]])
+        text = mistake["msg"].removeprefix("Value error, ")
+        if mistake["type"] == "extra_forbidden":
+            text = "unknown option"
+        lines.append(f"{path}: {text}")
+    return lines
+
+
+def password(section: OrthancSection, configuration: Configuration) -> str | None:
+    """Return the password for Orthanc: from the file if one is named, without its line end."""
+    if section.password_file is not None:
+        try:
+            return configuration.path(section.password_file).read_text(encoding="utf-8").rstrip("\r\n")
+        except OSError as error:
+            raise ConfigurationError(f"DicomGateway.Orthanc.PasswordFile: {error.strerror}") from error
+    return section.password.get_secret_value() if section.password is not None else None

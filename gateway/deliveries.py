@@ -1,0 +1,157 @@
+"""The socket between those who receive and the forwarder: what is ready, and what became of it.
+
+A Unix socket (SOCK_SEQPACKET: one JSON object per packet) in the state directory. A worker says
+
+    {"ready": NAME, "size": N, "sop": UID, "id": ORTHANC_ID}        an acknowledged instance in `ready`
+    {"deliver": PATH, "size": N, "sop": UID, "id": ORTHANC_ID}      `Acknowledge` "Stored": wanted now
+    {"withdraw": PATH}                                              the deadline of a "deliver" is over
+    {"rescan": true}                                                look into `ready` (after a reconnect)
+
+and hears {"outcome": PATH, "result": "delivered" | "refused" | "withdrawn", "reason": TEXT} for each "deliver".
+A message lost with the connection loses nothing: the folder is the truth, and a new connection starts with a rescan.
+"""
+
+import contextlib
+import json
+import queue
+import socket
+import struct
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from gateway.log import get_logger
+from gateway.spool import Delivery
+
+SOCKET_NAME: Final = "forwarder.sock"
+MAXIMUM_MESSAGE_BYTES: Final = 64 * 1024
+RECONNECT_DELAY_S: Final = 0.2
+SEND_TIMEOUT_S: Final = 2.0
+# After its deadline an instance that is on the wire right now is waited for this long.
+IN_FLIGHT_GRACE_S: Final = 5.0
+
+Result = Literal["delivered", "refused", "withdrawn"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an instance that was to be delivered at once."""
+
+    result: Result
+    reason: str = ""
+
+
+class DeliveryClient:
+    """A worker's connection to the forwarder. Thread-safe; reconnects by itself."""
+
+    def __init__(self, state_directory: Path) -> None:
+        self._address = str(state_directory / SOCKET_NAME)
+        self._lock = threading.Lock()
+        self._connection: socket.socket | None = None
+        self._waiting: dict[str, queue.SimpleQueue[Outcome]] = {}
+        self._pending: dict[str, dict[str, Any]] = {}
+        self._stopped = threading.Event()
+        self._log = get_logger()
+        self._thread = threading.Thread(target=self._run, name="deliveries", daemon=True)
+        self._thread.start()
+
+    def ready(self, delivery: Delivery) -> None:
+        """Say that `delivery` is in `ready`. Never fails: if nobody hears it, the next rescan finds it."""
+        self._send(_describe("ready", delivery.path.name, delivery))
+
+    def deliver(self, delivery: Delivery, deadline_s: float) -> Outcome:
+        """Have `delivery` (in `incoming`) stored in Orthanc now; wait at most `deadline_s`, and a grace if
+        it is being sent just then. After any result but "delivered" it will not be sent any more."""
+        path = str(delivery.path)
+        answers: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        message = _describe("deliver", path, delivery)
+        with self._lock:
+            self._waiting[path] = answers
+            self._pending[path] = message
+        self._send(message)
+        try:
+            with contextlib.suppress(queue.Empty):
+                return answers.get(timeout=deadline_s)
+            with self._lock:
+                self._pending[path] = {"withdraw": path}
+            self._send({"withdraw": path})
+            with contextlib.suppress(queue.Empty):
+                return answers.get(timeout=IN_FLIGHT_GRACE_S)
+            return Outcome("withdrawn", "Orthanc did not take it in time")
+        finally:
+            with self._lock:
+                del self._waiting[path]
+                del self._pending[path]
+
+    def close(self) -> None:
+        """Stop."""
+        self._stopped.set()
+        with self._lock:
+            if self._connection is not None:
+                with contextlib.suppress(OSError):
+                    self._connection.shutdown(socket.SHUT_RDWR)
+
+    def _send(self, message: dict[str, Any]) -> None:
+        data = json.dumps(message).encode()
+        with self._lock:
+            if self._connection is None:
+                return
+            try:
+                self._connection.send(data)
+            except OSError as error:
+                self._log.warning(
+                    "the forwarder does not listen; it will find the instance itself", reason=str(error)
+                )
+                with contextlib.suppress(OSError):
+                    self._connection.shutdown(socket.SHUT_RDWR)
+                self._connection = None
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            try:
+                connection.connect(self._address)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(SEND_TIMEOUT_S))
+                self._listen(connection)
+            except OSError:
+                self._stopped.wait(RECONNECT_DELAY_S)  # it is being started
+            finally:
+                with self._lock:
+                    if self._connection is connection:
+                        self._connection = None
+                connection.close()
+
+    def _listen(self, connection: socket.socket) -> None:
+        with self._lock:
+            connection.send(json.dumps({"rescan": True}).encode())
+            for message in self._pending.values():
+                connection.send(json.dumps(message).encode())
+            self._connection = connection
+        while packet := connection.recv(MAXIMUM_MESSAGE_BYTES):
+            answer = json.loads(packet)
+            with self._lock:
+                answers = self._waiting.get(answer["outcome"])
+            if answers is not None:
+                answers.put(Outcome(answer["result"], answer["reason"]))
+
+
+def _timeval(seconds: float) -> bytes:
+
+    return struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
+
+
+def _describe(verb: str, name: str, delivery: Delivery) -> dict[str, Any]:
+    return {verb: name, "size": delivery.size, "sop": delivery.sop_instance_uid, "id": delivery.orthanc_id}
+
+
+def request_rescan(state_directory: Path) -> bool:
+    """Ask a running forwarder to look into `ready`; False when none runs."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        connection.settimeout(SEND_TIMEOUT_S)
+        try:
+            connection.connect(str(state_directory / SOCKET_NAME))
+            connection.send(json.dumps({"rescan": True}).encode())
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,176 @@
+"""The forwarder's process: the socket for workers, the sender threads, the signal to stop.
+
+Started by the supervisor as `python -I -m gateway.forwarding`, settings on standard input.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.child import Settings, read_settings
+from gateway.config import Configuration, password
+from gateway.deliveries import MAXIMUM_MESSAGE_BYTES, SOCKET_NAME, Result
+from gateway.forwarding.forwarder import Forwarder, Sender
+from gateway.forwarding.transports import Endpoint, HttpTransport, PluginTransport, Transport
+from gateway.log import get_logger
+from gateway.spool import Delivery, Spool
+
+# Transport "Plugin" is serial; a second thread prepares the next batch.
+PLUGIN_SENDERS: Final = 2
+# Sending has time until the next instance is received: receiving comes first.
+NICENESS: Final = 5
+STOP_TIMEOUT_S: Final = 10.0
+
+
+def endpoint(settings: Settings, configuration: Configuration) -> Endpoint:
+    """Where Orthanc's REST API is: inside Orthanc from its own options, else from `DicomGateway.Orthanc`."""
+    timeout = configuration.gateway.forwarding.timeout
+    section = configuration.gateway.orthanc
+    if section is None:
+        options = configuration.orthanc
+        scheme = "https" if options.ssl_enabled else "http"
+        return Endpoint(
+            url=f"{scheme}://127.0.0.1:{options.http_port}",
+            authorization=settings.authorization,
+            verify=str(configuration.path(options.ssl_certificate)) if options.ssl_enabled else True,
+            check_hostname=False,
+            timeout_s=timeout,
+        )
+    secret = password(section, configuration)
+    return Endpoint(
+        url=section.url.rstrip("/"),
+        credentials=(section.username, secret or "") if section.username is not None else None,
+        verify=str(configuration.path(section.ca_file)) if section.ca_file is not None else True,
+        timeout_s=timeout,
+    )
+
+
+class Listener:
+    """Accepts the connections of workers (gateway.deliveries) and tells them outcomes."""
+
+    def __init__(self, address: Path, spool: Spool) -> None:
+        self._spool = spool
+        self._wanted: dict[Path, socket.socket] = {}
+        self._lock = threading.Lock()
+        self._log = get_logger()
+        address.unlink(missing_ok=True)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.bind(str(address))
+        address.chmod(0o600)
+        self._socket.listen(128)
+
+    def run(self, forwarder: Forwarder) -> None:
+        """Accept for ever."""
+        while True:
+            connection, _address = self._socket.accept()
+            threading.Thread(target=self._serve, args=(connection, forwarder), daemon=True).start()
+
+    def on_outcome(self, path: Path, result: Result, reason: str) -> None:
+        """Tell the worker that waits for `path`, if one does."""
+        with self._lock:
+            connection = self._wanted.pop(path, None)
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.send(
+                    json.dumps({"outcome": str(path), "result": result, "reason": reason}).encode()
+                )
+
+    def _serve(self, connection: socket.socket, forwarder: Forwarder) -> None:
+        try:
+            while packet := connection.recv(MAXIMUM_MESSAGE_BYTES):
+                self._handle(json.loads(packet), connection, forwarder)
+        except OSError as error:
+            self._log.warning("lost a worker", reason=str(error))
+        finally:
+            with self._lock:
+                orphans = [path for path, owner in self._wanted.items() if owner is connection]
+                for path in orphans:
+                    del self._wanted[path]
+            for path in orphans:
+                if not forwarder.queue.withdraw(path):
+                    forwarder.do_not_retry(path)
+            connection.close()
+            forwarder.rescan()
+
+    def _handle(self, message: dict[str, Any], connection: socket.socket, forwarder: Forwarder) -> None:
+        if "ready" in message:
+            forwarder.queue.add(_delivery(self._spool.ready / message["ready"], message))
+        elif "deliver" in message:
+            path = Path(message["deliver"])
+            with self._lock:
+                self._wanted[path] = connection
+            forwarder.queue.add(_delivery(path, message), urgent=True)
+        elif "withdraw" in message:
+            path = Path(message["withdraw"])
+            if forwarder.queue.withdraw(path) or path not in forwarder.queue:
+                self.on_outcome(path, "withdrawn", "Orthanc did not take it in time")
+            else:
+                forwarder.do_not_retry(path)
+        elif "rescan" in message:
+            forwarder.rescan()
+
+
+def _delivery(path: Path, message: dict[str, Any]) -> Delivery:
+    return Delivery(path, int(message["size"]), str(message["sop"]), str(message["id"]))
+
+
+def main() -> None:
+    """Entry point."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    settings = read_settings()
+    configuration = settings.configuration()
+    settings.configure_log(configuration, "forwarder")
+    threading.excepthook = _die
+    os.nice(NICENESS)
+    section = configuration.gateway.forwarding
+    spool = Spool(configuration.state_directory)
+    where = endpoint(settings, configuration)
+    listener = Listener(configuration.state_directory / SOCKET_NAME, spool)
+    forwarder = Forwarder(spool, section, listener.on_outcome)
+    threads = [
+        threading.Thread(target=forwarder.run, args=(sender,), daemon=True)
+        for sender in _senders(settings, configuration, where)
+    ]
+    for thread in threads:
+        thread.start()
+    threading.Thread(target=listener.run, args=(forwarder,), daemon=True).start()
+    threading.Thread(target=_start_up, args=(forwarder, where), daemon=True).start()
+    stop.wait()
+    forwarder.stop()
+    for thread in threads:
+        thread.join(STOP_TIMEOUT_S / len(threads))
+    os._exit(0)
+
+
+def _die(arguments: threading.ExceptHookArgs) -> None:
+    """An error that nobody expected: end the process. The supervisor starts it anew, the spool is the truth."""
+    get_logger().error("the forwarder ends by an error of its own", exc_info=arguments.exc_value)
+    os._exit(1)
+
+
+def _start_up(forwarder: Forwarder, where: Endpoint) -> None:
+    forwarder.rescan()
+    forwarder.check_delivered(HttpTransport(where))
+
+
+def _senders(settings: Settings, configuration: Configuration, where: Endpoint) -> list[Sender]:
+    section = configuration.gateway.forwarding
+    if section.transport == "Plugin" and settings.post_fd is not None:
+        connection, lock = socket.socket(fileno=settings.post_fd), threading.Lock()
+        plugin: list[Transport] = [
+            PluginTransport(connection, lock, section.timeout) for _ in range(PLUGIN_SENDERS)
+        ]
+        return [Sender(transport, HttpTransport(where)) for transport in plugin]
+    transports = [HttpTransport(where) for _ in range(configuration.connections)]
+    return [Sender(transport, transport) for transport in transports]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,316 @@
+"""The forwarder's work: take a batch, post it, read the answer, move the file. See docs/architecture.md."""
+
+import io
+import random
+import threading
+import time
+import zipfile
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gateway.config import ForwardingSection
+from gateway.deliveries import Result
+from gateway.forwarding.comparison import is_same_instance
+from gateway.forwarding.queue import SMALL_BYTES, DeliveryQueue
+from gateway.forwarding.transports import HttpTransport, Transport, Unreachable
+from gateway.forwarding.verdicts import Judgement, Reply, Verdict, judge, judge_batch
+from gateway.log import get_logger
+from gateway.part10 import Part10Error, orthanc_id, read_meta
+from gateway.spool import Delivery, Spool
+from gateway.structure import StructureError, check_structure
+
+INSTANCES: Final = "/instances"
+DIFFERS: Final = "differs from the stored instance"
+
+OnOutcome = Callable[[Path, Result, str], None]
+
+
+@dataclass
+class Sender:
+    """What one sender thread posts with: `small` may be the plugin, `http` streams and reads."""
+
+    small: Transport
+    http: HttpTransport
+
+
+class Backoff:
+    """Exponential delays with jitter between two bounds, in seconds."""
+
+    def __init__(self, minimum_s: float, maximum_s: float) -> None:
+        self._minimum_s = minimum_s
+        self._maximum_s = maximum_s
+
+    def delay_s(self, attempt: int) -> float:
+        """Delay before attempt number `attempt` + 1; attempts count from 1."""
+        exponential = self._minimum_s * 2.0 ** min(attempt - 1, 30)
+        return float(min(self._maximum_s, exponential) * random.uniform(0.75, 1.25))
+
+
+class Forwarder:
+    """Drains the spool with several sender threads."""
+
+    def __init__(self, spool: Spool, section: ForwardingSection, on_outcome: OnOutcome) -> None:
+        self._spool = spool
+        self._section = section
+        self._on_outcome = on_outcome
+        self.queue = DeliveryQueue()
+        self._backoff = Backoff(section.minimum_retry_delay, section.maximum_retry_delay)
+        self._attempts: dict[Path, int] = {}
+        self._unwanted: set[Path] = set()
+        self._holds = 0
+        self._hold_lock = threading.Lock()
+        self._kept = KeptDeliveries(spool, section.keep_delivered, section.keep_delivered_bytes)
+        self._log = get_logger()
+
+    def run(self, sender: Sender) -> None:
+        """One sender thread's loop; returns after `stop`."""
+        while batch := self.queue.take(self._section.batch_size):
+            try:
+                self._deliver(sender, batch)
+            except Unreachable as error:
+                self._hold(str(error))
+                self._retry_rest(batch, str(error))
+            except OSError as error:
+                self._log.error("the spool cannot be read or written", reason=str(error))
+                self._retry_rest(batch, str(error))
+
+    def do_not_retry(self, path: Path) -> None:
+        """Nobody waits for `path` any more: if the attempt that runs right now fails, it was the last."""
+        self._unwanted.add(path)
+        if path not in self.queue:
+            self._unwanted.discard(path)
+
+    def stop(self) -> None:
+        """Let the sender threads end after what they have in hand."""
+        self.queue.stop()
+        self._kept.stop()
+
+    def rescan(self) -> None:
+        """Queue what is in `ready` and not known."""
+        for name in self._spool.names(self._spool.ready):
+            path = self._spool.ready / name
+            if path not in self.queue:
+                delivery = self._identify(path)
+                if delivery is not None:
+                    self.queue.add(delivery)
+
+    def check_delivered(self, transport: HttpTransport) -> None:
+        """At start: is what was delivered shortly before the last end still in Orthanc? If not, deliver it again."""
+        for name in self._spool.names(self._spool.delivered):
+            path = self._spool.delivered / name
+            delivery = self._identify(path)
+            if delivery is None:
+                continue
+            attempt = 0
+            while True:
+                attempt += 1
+                try:
+                    reply = transport.get(f"{INSTANCES}/{delivery.orthanc_id}")
+                except Unreachable as error:
+                    reply = Reply(None, orthanc_status=0)
+                    self._log.debug("cannot check what was delivered", reason=str(error))
+                if reply.http_status in (200, 404):
+                    break
+                time.sleep(self._backoff.delay_s(attempt))
+            if reply.http_status == 200:
+                self._kept.add(path, delivery.size)
+            else:
+                self._log.warning("Orthanc lost a delivered instance; it is delivered again", name=name)
+                target = self._spool.ready / name
+                path.rename(target)
+                self.queue.add(
+                    Delivery(target, delivery.size, delivery.sop_instance_uid, delivery.orthanc_id)
+                )
+
+    def _identify(self, path: Path) -> Delivery | None:
+        """Read from the file what a worker would have told; a file that is no instance goes to `failed`."""
+        try:
+            with path.open("rb") as file:
+                meta, offset = read_meta(file.fileno())
+                size = path.stat().st_size
+                header = check_structure(file.fileno(), offset, size - offset, meta.transfer_syntax_uid)
+        except FileNotFoundError:
+            return None  # delivered in the meantime
+        except (Part10Error, StructureError) as error:
+            self._fail(path, f"no instance that can be delivered: {error}", 0)
+            return None
+        identifier = orthanc_id(
+            header.patient_id, header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid
+        )
+        return Delivery(path, size, header.sop_instance_uid, identifier)
+
+    def _deliver(self, sender: Sender, batch: list[Delivery]) -> None:
+        judgements: dict[str, Judgement] = {}
+        if len(batch) > 1:
+            body = _zip(batch)
+            reply = sender.small.post(INSTANCES, body, len(body))
+            judgements = judge_batch(reply)
+            if judgements:
+                self._way_is_free()
+        for delivery in batch:
+            judgement = judgements.get(delivery.orthanc_id)
+            if judgement is None:
+                judgement = self._post_alone(sender, delivery)
+            if judgement is not None:
+                self._conclude(sender, delivery, judgement)
+
+    def _post_alone(self, sender: Sender, delivery: Delivery) -> Judgement | None:
+        try:
+            with delivery.path.open("rb") as file:
+                if delivery.size <= SMALL_BYTES:
+                    reply = sender.small.post(INSTANCES, file.read(), delivery.size)
+                elif delivery.size <= self._section.plugin_maximum_bytes:
+                    reply = sender.small.post(INSTANCES, file, delivery.size)
+                else:
+                    reply = sender.http.post(INSTANCES, file, delivery.size)
+        except FileNotFoundError:
+            self._log.info("an instance was taken out of the spool by hand", name=delivery.path.name)
+            self._finish(delivery, "withdrawn", "the file is gone")
+            return None
+        return judge(reply)
+
+    def _conclude(self, sender: Sender, delivery: Delivery, judgement: Judgement) -> None:
+        verdict = judgement.verdict
+        if verdict is Verdict.HOLD:
+            self._hold(judgement.reason)
+            self._retry(delivery, judgement.reason)
+            return
+        self._way_is_free()
+        if verdict is Verdict.RETRY:
+            self._retry(delivery, judgement.reason)
+        elif verdict is Verdict.REFUSED:
+            self._refuse(delivery, judgement.reason)
+        elif verdict is Verdict.ALREADY_STORED and not is_same_instance(
+            sender.http, judgement.orthanc_id or delivery.orthanc_id, delivery.path
+        ):
+            self._refuse(delivery, DIFFERS)
+        else:
+            self._kept.take_over(delivery)
+            self._finish(delivery, "delivered", judgement.reason)
+
+    def _finish(self, delivery: Delivery, result: Result, reason: str) -> None:
+        self._attempts.pop(delivery.path, None)
+        self._unwanted.discard(delivery.path)
+        self.queue.done(delivery)
+        self._on_outcome(delivery.path, result, reason)
+
+    def _refuse(self, delivery: Delivery, reason: str) -> None:
+        if delivery.path.parent == self._spool.ready:
+            self._fail(delivery.path, reason, self._attempts.get(delivery.path, 0) + 1)
+        self._finish(delivery, "refused", reason)
+
+    def _fail(self, path: Path, reason: str, attempts: int) -> None:
+        self._log.error(
+            "an instance cannot be delivered; it is kept in failed", name=path.name, reason=reason
+        )
+        self._spool.fail(
+            path, {"reason": reason, "attempts": attempts, "failed_at": time.strftime("%FT%T%z")}
+        )
+
+    def _retry_rest(self, batch: list[Delivery], reason: str) -> None:
+        for delivery in batch:
+            if delivery.path in self.queue and not self.queue.is_delayed(delivery):
+                self._retry(delivery, reason)
+
+    def _retry(self, delivery: Delivery, reason: str) -> None:
+        if delivery.path in self._unwanted:
+            self._finish(delivery, "withdrawn", reason)
+            return
+        attempt = self._attempts[delivery.path] = self._attempts.get(delivery.path, 0) + 1
+        limit = self._section.give_up_after
+        if limit is not None and _age_s(delivery.path) > limit:
+            self._refuse(delivery, f"given up after {limit:g} s: {reason}")
+            return
+        if attempt == 1:
+            self._log.debug("an instance is tried again later", name=delivery.path.name, reason=reason)
+        self.queue.retry(delivery, self._backoff.delay_s(attempt))
+
+    def _hold(self, reason: str) -> None:
+        with self._hold_lock:
+            self._holds += 1
+            delay = self._backoff.delay_s(self._holds)
+            first = self._holds == 1
+        self.queue.hold(delay)
+        if first:
+            self._log.error("Orthanc takes nothing; the queue waits", reason=reason, waiting=len(self.queue))
+
+    def _way_is_free(self) -> None:
+        if self._holds and self.queue.release():
+            with self._hold_lock:
+                self._holds = 0
+            self._log.warning("Orthanc takes instances again", waiting=len(self.queue))
+
+
+class KeptDeliveries:
+    """The folder `delivered`: each file stays for a time, all together under a number of bytes."""
+
+    def __init__(self, spool: Spool, keep_s: float, keep_bytes: int) -> None:
+        self._folder = spool.delivered
+        self._keep_s = keep_s
+        self._keep_bytes = keep_bytes
+        self._changed = threading.Condition()
+        self._files: deque[tuple[float, Path, int]] = deque()
+        self._bytes = 0
+        self._stopped = False
+        threading.Thread(target=self._run, name="kept-deliveries", daemon=True).start()
+
+    def take_over(self, delivery: Delivery) -> None:
+        """Move a delivered file here, or delete it when nothing is to be kept."""
+        if not self._keep_s or delivery.size > self._keep_bytes:
+            delivery.path.unlink(missing_ok=True)
+            return
+        target = self._folder / delivery.path.name
+        delivery.path.rename(target)
+        self.add(target, delivery.size)
+
+    def add(self, path: Path, size: int) -> None:
+        """A file came into the folder."""
+        with self._changed:
+            self._files.append((time.monotonic() + self._keep_s, path, size))
+            self._bytes += size
+            if len(self._files) == 1 or self._bytes > self._keep_bytes:
+                self._changed.notify()
+
+    def stop(self) -> None:
+        """Leave the rest for the next start."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._stopped and not self._is_due():
+                    self._changed.wait(
+                        max(0.0, self._files[0][0] - time.monotonic()) if self._files else None
+                    )
+                if self._stopped:
+                    return
+                _due, path, size = self._files.popleft()
+                self._bytes -= size
+            path.unlink(missing_ok=True)
+
+    def _is_due(self) -> bool:
+        return bool(self._files) and (self._bytes > self._keep_bytes or self._files[0][0] <= time.monotonic())
+
+
+def _zip(batch: list[Delivery]) -> bytes:
+    """The files of a batch in one stored ZIP. A file that is gone is left out: alone, it will be noticed."""
+    body = io.BytesIO()
+    with zipfile.ZipFile(body, "w", zipfile.ZIP_STORED) as archive:
+        for number, delivery in enumerate(batch):
+            try:
+                content = delivery.path.read_bytes()
+            except FileNotFoundError:
+                continue
+            archive.writestr(f"{number}.dcm", content)
+    return body.getvalue()
+
+
+def _age_s(path: Path) -> float:
+    """Seconds since the instance arrived, by its name."""
+    arrival = path.name.split("-", 1)[0]
+    return time.time() - int(arrival) / 1e9 if arrival.isdigit() else 0.0

@@ -1,0 +1,176 @@
+"""Which instance is delivered next. In memory; the spool's folders are the truth.
+
+Deliveries of one SOP Instance UID never overlap and keep their order. Trouble with one instance delays that
+instance (and those of the same UID behind it); trouble on the way to Orthanc holds all, and then one batch at a
+time tries whether it is over.
+"""
+
+import heapq
+import itertools
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from gateway.spool import Delivery
+
+# Instances up to this size travel together in one ZIP, up to that many bytes.
+SMALL_BYTES: Final = 2 * 1024 * 1024
+BATCH_BYTES: Final = 8 * 1024 * 1024
+
+
+class DeliveryQueue:
+    """Thread-safe queue of deliveries."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._next: OrderedDict[Path, Delivery] = OrderedDict()
+        self._delayed: list[tuple[float, int, Delivery]] = []
+        self._active: dict[str, Delivery] = {}
+        self._behind: dict[str, deque[Delivery]] = {}
+        self._known: dict[Path, Delivery] = {}
+        self._alone: set[Path] = set()
+        self._numbers = itertools.count()
+        self._held_until: float | None = None
+        self._probing = False
+        self._stopped = False
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._known
+
+    def add(self, delivery: Delivery, *, urgent: bool = False) -> bool:
+        """Add a delivery, before all others if `urgent`; False when its path is known already."""
+        with self._changed:
+            if delivery.path in self._known:
+                return False
+            self._known[delivery.path] = delivery
+            if delivery.sop_instance_uid in self._active:
+                self._behind.setdefault(delivery.sop_instance_uid, deque()).append(delivery)
+            else:
+                self._activate(delivery)
+                if urgent:
+                    self._next.move_to_end(delivery.path, last=False)
+            self._changed.notify()
+            return True
+
+    def take(self, maximum_count: int) -> list[Delivery]:
+        """Wait for the next batch: small instances together, anything else alone. Empty once stopped."""
+        with self._changed:
+            while not self._stopped:
+                now = self._clock()
+                while self._delayed and self._delayed[0][0] <= now:
+                    delivery = heapq.heappop(self._delayed)[2]
+                    self._next[delivery.path] = delivery
+                if self._next and self._may_send(now):
+                    self._probing = self._held_until is not None
+                    return self._batch(maximum_count)
+                self._changed.wait(self._wait_time(now))
+            return []
+
+    def done(self, delivery: Delivery) -> None:
+        """The delivery reached a final outcome: the next one of its SOP Instance UID may go."""
+        with self._changed:
+            del self._known[delivery.path]
+            self._alone.discard(delivery.path)
+            del self._active[delivery.sop_instance_uid]
+            waiting = self._behind.get(delivery.sop_instance_uid)
+            if waiting:
+                self._activate(waiting.popleft())
+                if not waiting:
+                    del self._behind[delivery.sop_instance_uid]
+                self._changed.notify()
+
+    def retry(self, delivery: Delivery, delay_s: float) -> None:
+        """Give a taken delivery out again after `delay_s`, alone."""
+        with self._changed:
+            self._alone.add(delivery.path)
+            heapq.heappush(self._delayed, (self._clock() + delay_s, next(self._numbers), delivery))
+            self._changed.notify()
+
+    def is_delayed(self, delivery: Delivery) -> bool:
+        """Whether the delivery was given back by `retry` and waits."""
+        with self._changed:
+            return any(entry[2] is delivery for entry in self._delayed)
+
+    def hold(self, delay_s: float) -> None:
+        """Trouble on the way: give nothing out for `delay_s`, then one batch until `release`."""
+        with self._changed:
+            self._held_until = self._clock() + delay_s
+            self._probing = False
+            self._changed.notify_all()
+
+    def release(self) -> bool:
+        """The way is free; True when it was not before."""
+        with self._changed:
+            was_held = self._held_until is not None
+            self._held_until = None
+            self._probing = False
+            if was_held:
+                self._changed.notify_all()
+            return was_held
+
+    def withdraw(self, path: Path) -> bool:
+        """Forget a delivery that nobody has taken; False when it is unknown or being sent right now."""
+        with self._changed:
+            delivery = self._known.get(path)
+            if delivery is None:
+                return False
+            waiting = self._behind.get(delivery.sop_instance_uid, deque())
+            if delivery in waiting:
+                waiting.remove(delivery)
+                del self._known[path]
+                if not waiting:
+                    del self._behind[delivery.sop_instance_uid]
+                return True
+            before = len(self._delayed)
+            self._delayed = [entry for entry in self._delayed if entry[2] is not delivery]
+            heapq.heapify(self._delayed)
+            if len(self._delayed) == before and self._next.pop(path, None) is None:
+                return False
+        self.done(delivery)
+        return True
+
+    def stop(self) -> None:
+        """Let every `take` return."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def _activate(self, delivery: Delivery) -> None:
+        self._active[delivery.sop_instance_uid] = delivery
+        self._next[delivery.path] = delivery
+
+    def _may_send(self, now: float) -> bool:
+        return self._held_until is None or (now >= self._held_until and not self._probing)
+
+    def _wait_time(self, now: float) -> float | None:
+        dues = []
+        if self._held_until is not None and not self._probing and self._next:
+            dues.append(self._held_until)
+        if self._delayed:
+            dues.append(self._delayed[0][0])
+        return max(0.0, min(dues) - now) if dues else None
+
+    def _batch(self, maximum_count: int) -> list[Delivery]:
+        first = next(iter(self._next.values()))
+        batch = [first]
+        if self._is_small(first):
+            size = first.size
+            for delivery in itertools.islice(self._next.values(), 1, None):
+                if len(batch) == maximum_count or size + delivery.size > BATCH_BYTES:
+                    break
+                if self._is_small(delivery):
+                    batch.append(delivery)
+                    size += delivery.size
+        for delivery in batch:
+            del self._next[delivery.path]
+        return batch
+
+    def _is_small(self, delivery: Delivery) -> bool:
+        return delivery.size <= SMALL_BYTES and delivery.path not in self._alone

@@ -1,0 +1,278 @@
+"""The spool: a directory of DICOM Part 10 files, in the maildir manner. State is the folder a file is in.
+
+    spool/incoming/<writer>/   being received; one folder and one lock per writer; never acknowledged
+    spool/ready/               acknowledged, on its way to Orthanc
+    spool/delivered/           Orthanc has it; kept for a minute (Orthanc's index may lose its last commits)
+    spool/failed/              Orthanc refused it for good; NAME.json says why
+
+File names are ours (arrival time, process, counter), so that `ls` shows the queue in its order.
+"""
+
+import contextlib
+import fcntl
+import itertools
+import json
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.durable import fsync_directory, write_file
+from gateway.part10 import FileMeta
+
+DIRECTORY_MODE: Final = 0o700
+FILE_MODE: Final = 0o600
+SUFFIX: Final = ".dcm"
+NOTE_SUFFIX: Final = ".json"
+_LOCK_NAME: Final = "lock"
+
+
+class SpoolError(Exception):
+    """The state directory cannot be used. The text is one line for a person."""
+
+
+class Spool:
+    """The four folders under a state directory."""
+
+    def __init__(self, state_directory: Path) -> None:
+        self.root = state_directory / "spool"
+        self.incoming = self.root / "incoming"
+        self.ready = self.root / "ready"
+        self.delivered = self.root / "delivered"
+        self.failed = self.root / "failed"
+
+    def prepare(self) -> None:
+        """Create what is missing; refuse a spool that others can read (it holds patient data)."""
+        make_private_directory(self.root.parent)
+        for folder in (self.root, self.incoming, self.ready, self.delivered, self.failed):
+            make_private_directory(folder)
+        fsync_directory(self.root)
+        fsync_directory(self.root.parent)
+
+    def recover(self) -> int:
+        """Remove what dead writers left half received; return the number of files removed.
+
+        A writer that still lives holds its lock, and its folder is left alone.
+        """
+        removed = 0
+        for folder in [path for path in self.incoming.iterdir() if path.is_dir()]:
+            lock = _try_lock(folder / _LOCK_NAME)
+            if lock is None:
+                continue
+            try:
+                for file in folder.iterdir():
+                    removed += file.name != _LOCK_NAME
+                    file.unlink()
+                folder.rmdir()
+            finally:
+                os.close(lock)
+        return removed
+
+    def live_writers(self) -> list[str]:
+        """Names of the writer folders whose lock is held."""
+        alive = []
+        for folder in self.incoming.iterdir():
+            lock = _try_lock(folder / _LOCK_NAME) if folder.is_dir() else None
+            if lock is not None:
+                os.close(lock)
+            elif folder.is_dir():
+                alive.append(folder.name)
+        return alive
+
+    def names(self, folder: Path) -> list[str]:
+        """Names of the instances in one of the four folders, oldest first."""
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if entry.name.endswith(SUFFIX))
+
+    def fail(self, source: Path, note: dict[str, Any]) -> None:
+        """Move `source` to `failed`, with `note` (why, when, how often tried) beside it."""
+        write_file(
+            self.failed / (source.name + NOTE_SUFFIX), json.dumps(note, indent=1, ensure_ascii=False).encode()
+        )
+        move(source, self.failed)
+
+    def retry(self, name: str) -> None:
+        """Move a failed instance back to `ready`. Raises FileNotFoundError when it is not in `failed`."""
+        move(self.failed / name, self.ready)
+        (self.failed / (name + NOTE_SUFFIX)).unlink(missing_ok=True)
+
+    def discard(self, name: str) -> None:
+        """Delete a failed instance and its note. Raises FileNotFoundError when it is not in `failed`."""
+        (self.failed / name).unlink()
+        (self.failed / (name + NOTE_SUFFIX)).unlink(missing_ok=True)
+        fsync_directory(self.failed)
+
+    def note(self, name: str) -> dict[str, Any]:
+        """The note beside a failed instance; empty when there is none."""
+        try:
+            content = json.loads((self.failed / (name + NOTE_SUFFIX)).read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+
+def move(source: Path, folder: Path) -> Path:
+    """Rename `source` into `folder`, durably; return its new path."""
+    target = folder / source.name
+    source.rename(target)
+    fsync_directory(folder)
+    fsync_directory(source.parent)
+    return target
+
+
+def make_private_directory(path: Path) -> None:
+    """Create `path` with mode 0700, or check that an existing one is closed to others."""
+    try:
+        path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        status = path.stat()
+    except OSError as error:
+        raise SpoolError(f"{path}: {error.strerror}") from error
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise SpoolError(
+            f"{path}: holds patient data but others can access it (mode {status.st_mode & 0o777:o}): chmod 700 it"
+        )
+    if status.st_uid != os.geteuid():
+        raise SpoolError(f"{path}: belongs to user {status.st_uid}, the gateway runs as {os.geteuid()}")
+
+
+def _try_lock(path: Path) -> int | None:
+    """Take the lock file `path`; None when a living process holds it."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+@contextlib.contextmanager
+def state_directory_lock(state_directory: Path) -> Iterator[None]:
+    """Hold the state directory: one serves one gateway. Raises SpoolError when another one has it."""
+    make_private_directory(state_directory)
+    fd = _try_lock(state_directory / _LOCK_NAME)
+    if fd is None:
+        raise SpoolError(f"{state_directory}: another gateway runs on this state directory")
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+class SpoolWriter:
+    """One process that receives: a folder of its own in `incoming`, and the lock that says it lives."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._pid = os.getpid()
+        self._folder = spool.incoming / f"{self._pid}-{secrets.token_hex(4)}"
+        self._folder.mkdir(mode=DIRECTORY_MODE)
+        lock = _try_lock(self._folder / _LOCK_NAME)
+        if lock is None:
+            raise SpoolError(f"{self._folder}: locked by another process")
+        self._lock = lock
+        self._ready_fd = os.open(spool.ready, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._numbers = itertools.count()
+
+    def create(self, meta: FileMeta) -> "IncomingFile":
+        """Start an instance: a new file in `incoming` that holds its file meta information. Raises OSError."""
+        name = f"{time.time_ns():020d}-{self._pid}-{next(self._numbers):06d}{SUFFIX}"
+        return IncomingFile(self._folder / name, self._spool.ready / name, self._ready_fd, meta)
+
+    def close(self) -> None:
+        """Give the folder up; what is still in it was not acknowledged."""
+        for file in self._folder.iterdir():
+            file.unlink()
+        self._folder.rmdir()
+        os.close(self._lock)
+        os.close(self._ready_fd)
+
+
+class IncomingFile:
+    """An instance on its way from the socket into `ready`.
+
+    `write` as often as needed, then exactly one of `commit`, `hand_over` and `discard`.
+    """
+
+    __slots__ = ("_ready_fd", "data_set_offset", "fd", "meta", "path", "ready_path", "size")
+
+    def __init__(self, path: Path, ready_path: Path, ready_fd: int, meta: FileMeta) -> None:
+        self.path = path
+        self.ready_path = ready_path
+        self.meta = meta
+        self._ready_fd = ready_fd
+        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+        self.size = 0
+        head = meta.encode()
+        self.data_set_offset = len(head)
+        try:
+            self.write((head,))
+        except OSError:
+            self.discard()
+            raise
+
+    @property
+    def data_set_length(self) -> int:
+        """Bytes of the data set written so far."""
+        return self.size - self.data_set_offset
+
+    def write(self, pieces: Sequence[bytes | memoryview]) -> None:
+        """Append `pieces`. Raises OSError (disk full, I/O error): then discard."""
+        wanted = sum(map(len, pieces))
+        written = os.writev(self.fd, pieces)
+        self.size += written
+        if written < wanted:
+            rest = b"".join(pieces)[written:]  # seldom: a signal, or the last free blocks
+            while rest:
+                count = os.write(self.fd, rest)
+                self.size += count
+                rest = rest[count:]
+
+    def commit(self) -> None:
+        """Make the instance durable: flush the file, give it its name in `ready`, flush the folder.
+
+        When this returns the instance may be acknowledged. Raises OSError: then it may not, and is gone.
+        """
+        try:
+            os.fsync(self.fd)
+            self.path.rename(self.ready_path)
+        except OSError:
+            self.discard()
+            raise
+        try:
+            os.fsync(self._ready_fd)
+        except OSError:
+            self.path = self.ready_path
+            self.discard()
+            raise
+        os.close(self.fd)
+
+    def hand_over(self) -> Path:
+        """Flush and close the file, leave it in `incoming` (`Acknowledge` "Stored"); return its path."""
+        try:
+            os.fsync(self.fd)
+        except OSError:
+            self.discard()
+            raise
+        os.close(self.fd)
+        return self.path
+
+    def discard(self) -> None:
+        """Close and remove the file."""
+        os.close(self.fd)
+        with contextlib.suppress(FileNotFoundError):
+            self.path.unlink()
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One instance to be delivered: where its file is and what Orthanc will call it."""
+
+    path: Path
+    size: int
+    sop_instance_uid: str
+    orthanc_id: str

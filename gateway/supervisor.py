@@ -1,0 +1,367 @@
+"""The supervisor: owns the listening socket, starts and replaces the processes, stops them in order.
+
+One thread, one selector. Connections are passed to the least loaded worker; a worker that dies or does not answer is
+replaced; the forwarder likewise. Inside Orthanc the glue holds the other end of the control socket: when it closes,
+Orthanc is dead and everything ends at once.
+"""
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from gateway import child
+from gateway.child import Settings, read_settings
+from gateway.config import Configuration
+from gateway.log import get_logger
+from gateway.orthanc_json import ConfigurationError
+from gateway.spool import Spool, SpoolError, state_directory_lock
+
+LISTEN_BACKLOG: Final = 256
+MAXIMUM_MESSAGE_BYTES: Final = 4096
+
+PING_INTERVAL_S: Final = 5.0
+# A worker whose main thread is silent for so long is stuck.
+PING_TIMEOUT_S: Final = 30.0
+
+FIRST_RESTART_DELAY_S: Final = 0.2
+LAST_RESTART_DELAY_S: Final = 30.0
+# A process that lived so long starts again without delay.
+HEALTHY_LIFE_S: Final = 60.0
+
+# Writers of a supervisor that died end within moments of it; recovery waits for their locks.
+ORPHAN_TIMEOUT_S: Final = 10.0
+WORKER_END_GRACE_S: Final = 5.0
+FORWARDER_END_GRACE_S: Final = 12.0
+
+EXIT_FATAL: Final = 3
+
+
+class FatalError(Exception):
+    """The gateway cannot start. The text is one line for a person."""
+
+
+@dataclass
+class Process:
+    """A child that must always run."""
+
+    name: str
+    start: Callable[["Process"], None]
+    popen: subprocess.Popen[bytes] | None = None
+    pidfd: int | None = None
+    control: socket.socket | None = None
+    ready: bool = False
+    load: int = 0
+    failures: int = 0
+    started_at: float = 0.0
+    restart_at: float | None = None
+    last_pong: float = field(default_factory=time.monotonic)
+
+
+class Supervisor:
+    """One gateway."""
+
+    def __init__(self, settings: Settings, configuration: Configuration) -> None:
+        self._settings = settings
+        self._configuration = configuration
+        self._log = get_logger()
+        self._selector = selectors.DefaultSelector()
+        self._listener: socket.socket | None = None
+        self._accepting = False
+        self._stopping = False
+        self._orthanc_died = False
+        self._announced = False
+        self._glue = socket.socket(fileno=settings.control_fd) if settings.control_fd is not None else None
+        self._wakeup, self._signals = socket.socketpair()
+        self._next_ping = time.monotonic() + PING_INTERVAL_S
+        self._workers = [
+            Process(f"scp worker {n}", self._start_worker) for n in range(1, configuration.workers + 1)
+        ]
+        self._forwarder = Process("forwarder", self._start_forwarder)
+
+    def run(self) -> None:
+        """Serve until told to stop. Raises FatalError when it cannot start."""
+        try:
+            with state_directory_lock(self._configuration.state_directory):
+                self._recover()
+                self._listen()
+                self._watch_signals()
+                if self._glue is not None:
+                    self._selector.register(self._glue, selectors.EVENT_READ, self._on_glue)
+                for process in (self._forwarder, *self._workers):
+                    process.start(process)
+                while not self._stopping:
+                    self._step()
+                self._stop()
+        except SpoolError as error:
+            raise FatalError(str(error)) from error
+
+    def _recover(self) -> None:
+        spool = Spool(self._configuration.state_directory)
+        spool.prepare()
+        deadline = time.monotonic() + ORPHAN_TIMEOUT_S
+        while (alive := spool.live_writers()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if alive:
+            self._log.error(
+                "a process of an earlier gateway still receives; its files are left alone", writers=alive
+            )
+        removed = spool.recover()
+        if removed:
+            self._log.info("removed what was half received when the gateway last ended", files=removed)
+
+    def _listen(self) -> None:
+        host, port = self._configuration.gateway.bind_address, self._configuration.orthanc.dicom_port
+        try:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self._listener = socket.create_server((host, port), family=family, backlog=LISTEN_BACKLOG)
+        except OSError as error:
+            raise FatalError(f"cannot listen on DICOM port {port} ({host}): {error.strerror}") from error
+        self._listener.setblocking(False)
+
+    def _watch_signals(self) -> None:
+        self._wakeup.setblocking(False)
+        self._signals.setblocking(False)
+        signal.set_wakeup_fd(self._signals.fileno())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        self._selector.register(self._wakeup, selectors.EVENT_READ, self._on_signal)
+
+    def _step(self) -> None:
+        for key, _events in self._selector.select(self._wait_time()):
+            key.data()
+        now = time.monotonic()
+        for process in (self._forwarder, *self._workers):
+            if process.restart_at is not None and process.restart_at <= now:
+                process.restart_at = None
+                process.start(process)
+        if now >= self._next_ping:
+            self._next_ping = now + PING_INTERVAL_S
+            self._ping(now)
+
+    def _wait_time(self) -> float:
+        now = time.monotonic()
+        dues = [self._next_ping]
+        dues += [p.restart_at for p in (self._forwarder, *self._workers) if p.restart_at is not None]
+        return max(0.0, min(dues) - now)
+
+    def _on_signal(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._wakeup.recv(64)
+        self._stopping = True
+
+    def _on_glue(self) -> None:
+        if self._glue is None:
+            return
+        data = self._glue.recv(MAXIMUM_MESSAGE_BYTES)
+        if not data:
+            self._orthanc_died = True
+        self._stopping = True
+
+    def _tell_glue(self, message: dict[str, Any]) -> None:
+        if self._glue is not None:
+            with contextlib.suppress(OSError):
+                self._glue.send(json.dumps(message).encode() + b"\n")
+
+    def _start_worker(self, process: Process) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            process.control = ours
+            self._start(process, "scp.worker", [str(theirs.fileno())], [theirs.fileno()])
+        process.load, process.ready, process.last_pong = 0, False, time.monotonic()
+        self._selector.register(ours, selectors.EVENT_READ, lambda: self._on_worker(process))
+
+    def _start_forwarder(self, process: Process) -> None:
+        post_fd = self._settings.post_fd
+        self._start(process, "gateway.forwarding", [], [] if post_fd is None else [post_fd])
+
+    def _start(self, process: Process, module: str, arguments: list[str], fds: list[int]) -> None:
+        process.popen = child.start(module, self._settings, arguments, fds)
+        process.started_at = time.monotonic()
+        process.pidfd = os.pidfd_open(process.popen.pid)
+        self._selector.register(process.pidfd, selectors.EVENT_READ, lambda: self._on_exit(process))
+        self._log.debug("started", name=process.name, pid=process.popen.pid)
+
+    def _on_worker(self, process: Process) -> None:
+        if process.control is None:
+            return
+        try:
+            packet = process.control.recv(MAXIMUM_MESSAGE_BYTES)
+        except OSError:
+            packet = b""
+        if not packet:
+            self._drop_control(process)
+            return
+        message = json.loads(packet)
+        if "ended" in message:
+            process.load -= int(message["ended"])
+        elif "ready" in message:
+            process.ready = True
+            self._accept_while_served()
+        process.last_pong = time.monotonic()
+
+    def _drop_control(self, process: Process) -> None:
+        if process.control is not None:
+            self._selector.unregister(process.control)
+            process.control.close()
+            process.control = None
+            process.ready = False
+            self._accept_while_served()
+
+    def _on_exit(self, process: Process) -> None:
+        status = self._reap(process)
+        self._drop_control(process)
+        lived = time.monotonic() - process.started_at
+        process.failures = 1 if lived > HEALTHY_LIFE_S else process.failures + 1
+        delay = min(LAST_RESTART_DELAY_S, FIRST_RESTART_DELAY_S * 2 ** (process.failures - 1))
+        process.restart_at = time.monotonic() + delay
+        self._log.error("process ended and is started again", name=process.name, status=status, delay=delay)
+
+    def _reap(self, process: Process) -> int | None:
+        if process.pidfd is not None:
+            self._selector.unregister(process.pidfd)
+            os.close(process.pidfd)
+            process.pidfd = None
+        return process.popen.wait() if process.popen is not None else None
+
+    def _accept_while_served(self) -> None:
+        """Connections wait in the kernel's queue while no worker can take them."""
+        wanted = any(worker.ready for worker in self._workers) and not self._stopping
+        if self._listener is None or wanted == self._accepting:
+            return
+        if wanted:
+            self._selector.register(self._listener, selectors.EVENT_READ, self._on_connection)
+            if not self._announced:
+                self._announced = True
+                port = self._configuration.orthanc.dicom_port
+                self._log.info(
+                    f"DICOM gateway {self._configuration.orthanc.dicom_aet} listens on port {port}",
+                    workers=len(self._workers),
+                )
+                self._tell_glue({"state": "ready"})
+        else:
+            self._selector.unregister(self._listener)
+        self._accepting = wanted
+
+    def _on_connection(self) -> None:
+        if self._listener is None:
+            return
+        try:
+            connection, address = self._listener.accept()
+        except OSError as error:
+            self._log.warning("cannot accept a connection", reason=str(error))
+            return
+        with connection:
+            self._pass_on(connection, address)
+
+    def _pass_on(self, connection: socket.socket, address: tuple[Any, ...]) -> None:
+        message = json.dumps({"connection": address}).encode()
+        for worker in sorted((w for w in self._workers if w.ready), key=lambda w: w.load):
+            if worker.control is None:
+                continue
+            try:
+                socket.send_fds(worker.control, [message], [connection.fileno()], socket.MSG_DONTWAIT)
+            except OSError:
+                continue  # it just died, or is stuck: its exit or its silence is noticed elsewhere
+            worker.load += 1
+            return
+        self._log.warning("no worker took a connection", peer=address[0])
+
+    def _ping(self, now: float) -> None:
+        for worker in self._workers:
+            if worker.control is None or worker.popen is None:
+                continue
+            if now - worker.last_pong > PING_TIMEOUT_S:
+                self._log.error("process does not answer and is killed", name=worker.name)
+                worker.popen.kill()
+                continue
+            with contextlib.suppress(OSError):
+                worker.control.send(b'{"ping": 1}', socket.MSG_DONTWAIT)
+
+    def _stop(self) -> None:
+        """Stop listening, let associations finish, abort the rest, let the forwarder finish what it sends."""
+        self._accept_while_served()
+        if self._listener is not None:
+            self._listener.close()
+        if self._orthanc_died:
+            self._log.error("Orthanc is gone: the gateway ends")
+            self._kill_all()
+            return
+        seconds = self._configuration.gateway.shutdown_timeout
+        self._log.info("stopping: no new associations", timeout=seconds)
+        for worker in self._workers:
+            if worker.control is not None:
+                with contextlib.suppress(OSError):
+                    worker.control.send(json.dumps({"drain": seconds}).encode())
+        deadline = time.monotonic() + seconds + WORKER_END_GRACE_S
+        for worker in self._workers:
+            self._wait(worker, deadline)
+        if self._forwarder.popen is not None:
+            self._forwarder.popen.terminate()
+            self._wait(self._forwarder, time.monotonic() + FORWARDER_END_GRACE_S)
+        self._log.info("stopped")
+
+    def _wait(self, process: Process, deadline: float) -> None:
+        if process.popen is None:
+            return
+        try:
+            process.popen.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._log.error("process does not end and is killed", name=process.name)
+            process.popen.kill()
+            process.popen.wait()
+
+    def _kill_all(self) -> None:
+        for process in (*self._workers, self._forwarder):
+            if process.popen is not None:
+                process.popen.kill()
+                process.popen.wait()
+
+
+def check_requirements(settings: Settings, configuration: Configuration) -> None:
+    """What must hold before anything is started. Raises FatalError."""
+    options = configuration.orthanc
+    if settings.in_orthanc and options.dicom_server_enabled:
+        raise FatalError(
+            'Orthanc\'s own SCP is on: set "DicomServerEnabled": false, the gateway takes its place'
+        )
+    if settings.in_orthanc and not options.http_server_enabled and configuration.gateway.orthanc is None:
+        raise FatalError('"HttpServerEnabled" is false: the gateway needs Orthanc\'s REST API on loopback')
+
+
+def serve(settings: Settings) -> int:
+    """Run a gateway until it is stopped; return the exit status of the process."""
+    try:
+        configuration = settings.configuration()
+        settings.configure_log(configuration, "gateway")
+        check_requirements(settings, configuration)
+        Supervisor(settings, configuration).run()
+    except (FatalError, ConfigurationError) as error:
+        _report_fatal(settings, str(error))
+        return EXIT_FATAL
+    return 0
+
+
+def _report_fatal(settings: Settings, reason: str) -> None:
+    if settings.control_fd is None:
+        print(f"dicom-gateway: {reason}", file=sys.stderr)
+        return
+    with socket.socket(fileno=os.dup(settings.control_fd)) as glue, contextlib.suppress(OSError):
+        glue.send(json.dumps({"state": "fatal", "reason": reason}).encode() + b"\n")
+
+
+def main() -> None:
+    """Entry point for Orthanc's plugin: settings on standard input."""
+    sys.exit(serve(read_settings()))
+
+
+if __name__ == "__main__":
+    main()

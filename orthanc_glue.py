@@ -1,0 +1,223 @@
+"""The gateway's script for Orthanc's Python plugin: name it as `PythonScript`, set `"DicomServerEnabled": false`.
+
+At ORTHANC_STARTED it starts the gateway as a child process of its own virtual environment, at ORTHANC_STOPPED it drains
+and stops it. In between it puts the gateway's log lines into Orthanc's log and lends `orthanc.RestApiPost` to the
+forwarder. It needs nothing but the standard library, so that the environment's packages never meet those of
+the user's own scripts, and no function that plugin 4.0 lacks.
+
+SPDX-License-Identifier: AGPL-3.0-or-later
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import threading
+import time
+
+import orthanc
+
+FIRST_RESTART_DELAY_S = 1.0
+LAST_RESTART_DELAY_S = 60.0
+HEALTHY_LIFE_S = 60.0
+# Longer than the gateway's own ShutdownTimeout and what it adds to it.
+STOP_GRACE_S = 30.0
+MAXIMUM_POST_BYTES = 128 * 1024 * 1024
+
+LOG_BY_LEVEL = {"E": orthanc.LogError, "W": orthanc.LogWarning, "I": orthanc.LogInfo, "D": orthanc.LogInfo}
+
+
+def configuration_directory():
+    """The folder that relative paths of the configuration refer to: that of Orthanc's configuration file."""
+    arguments = pathlib.Path("/proc/self/cmdline").read_bytes().split(b"\0")[1:-1]
+    paths = [pathlib.Path(os.fsdecode(a)) for a in arguments if not a.startswith(b"-")]
+    if not paths:
+        return pathlib.Path.cwd()
+    path = paths[-1].absolute()
+    return path if path.is_dir() else path.parent
+
+
+def virtual_environment(section, base_directory):
+    """The Python interpreter of the gateway's environment."""
+    configured = section.get("VirtualEnv") if isinstance(section, dict) else None
+    folder = pathlib.Path(__file__).absolute().parent / ".venv"
+    if isinstance(configured, str):
+        folder = base_directory / configured
+    return folder / "bin" / "python"
+
+
+class Gateway:
+    """The child process and the threads that serve it."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._process = None
+        self._control = None
+        self._thread = None
+
+    def start(self):
+        """Start the gateway in the background; what goes wrong is said in Orthanc's log."""
+        self._thread = threading.Thread(target=self._run, name="dicom-gateway")
+        self._thread.start()
+
+    def stop(self):
+        """Drain and stop the gateway; return when it has ended."""
+        with self._lock:
+            self._stopping.set()
+            process, control = self._process, self._control
+            if control is not None:
+                with contextlib.suppress(OSError):
+                    control.send(b'{"stop": true}\n')
+        if process is not None:
+            try:
+                process.wait(self._stop_timeout())
+            except subprocess.TimeoutExpired:
+                orthanc.LogError("DICOM gateway: does not stop and is killed")
+                process.kill()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _stop_timeout(self):
+        section = self._configuration.get("DicomGateway", {})
+        seconds = section.get("ShutdownTimeout", 10)
+        return STOP_GRACE_S + (seconds if isinstance(seconds, (int, float)) else 10)
+
+    def _run(self):
+        self._configuration = json.loads(orthanc.GetConfiguration())
+        base_directory = configuration_directory()
+        python = virtual_environment(self._configuration.get("DicomGateway"), base_directory)
+        if not python.exists():
+            self._give_up(f"{python} does not exist: run 'make install', or set DicomGateway.VirtualEnv")
+            return
+        settings = {
+            "content": self._configuration,
+            "base_directory": str(base_directory),
+            "authorization": orthanc.GenerateRestApiAuthorizationToken(),
+        }
+        delay = FIRST_RESTART_DELAY_S
+        while not self._stopping.is_set():
+            started = time.monotonic()
+            reason = self._run_once(python, settings)
+            if self._stopping.is_set():
+                return
+            if reason is not None:
+                self._give_up(reason)
+                return
+            if time.monotonic() - started > HEALTHY_LIFE_S:
+                delay = FIRST_RESTART_DELAY_S
+            orthanc.LogError(f"DICOM gateway: ended unexpectedly, starts again in {delay:g} s")
+            self._stopping.wait(delay)
+            delay = min(LAST_RESTART_DELAY_S, delay * 2)
+
+    def _run_once(self, python, settings):
+        """One life of the child; the reason when it says that it cannot run."""
+        control, their_control = socket.socketpair()
+        posts, their_posts = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        fds = (their_control.fileno(), their_posts.fileno())
+        with control, posts:
+            with their_control, their_posts:
+                try:
+                    process = subprocess.Popen(
+                        [str(python), "-I", "-m", "gateway.supervisor"],
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.DEVNULL,
+                        stderr=subprocess.PIPE,
+                        pass_fds=fds,
+                        # Ctrl-C in a terminal is for Orthanc, which then tells us to drain.
+                        start_new_session=True,
+                    )
+                except OSError as error:
+                    return f"cannot start {python}: {error}"
+            threading.Thread(target=relay_log, args=(process.stderr,), daemon=True).start()
+            threading.Thread(target=lend_rest_api_post, args=(posts,), daemon=True).start()
+            with self._lock:
+                self._process, self._control = process, control
+                stopping = self._stopping.is_set()
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(
+                    json.dumps({**settings, "control_fd": fds[0], "post_fd": fds[1]}).encode()
+                )
+                process.stdin.close()
+            if stopping:
+                with contextlib.suppress(OSError):
+                    control.send(b'{"stop": true}\n')
+            reason = self._listen(control)
+            process.wait()
+            with self._lock:
+                self._control = None
+            with contextlib.suppress(OSError):
+                posts.shutdown(socket.SHUT_RDWR)
+        return reason
+
+    @staticmethod
+    def _listen(control):
+        """What the supervisor says until it ends; the reason when that is fatal."""
+        reason = None
+        with control.makefile("rb") as lines:
+            for line in lines:
+                message = json.loads(line)
+                if message["state"] == "fatal":
+                    reason = message["reason"]
+        return reason
+
+    def _give_up(self, reason):
+        """As Orthanc's own SCP does: say why, and end."""
+        orthanc.LogError(f"DICOM gateway: cannot start: {reason}. Orthanc shuts down.")
+        orthanc.RestApiPost("/tools/shutdown", "")
+
+
+def relay_log(stream):
+    """Put the gateway's lines, each with its level, into Orthanc's log."""
+    with stream:
+        for line in stream:
+            text = line.decode("utf-8", "replace").rstrip("\n")
+            level, _, message = text.partition(" ")
+            if level in LOG_BY_LEVEL and message:
+                LOG_BY_LEVEL[level](f"DICOM gateway: {message}")
+            else:
+                orthanc.LogWarning(f"DICOM gateway: {text}")
+
+
+def lend_rest_api_post(connection):
+    """Post what the forwarder sends through the descriptor; answer in the same way (gateway.forwarding.transports)."""
+    while True:
+        try:
+            packet, fds, _flags, _address = socket.recv_fds(connection, 4096, 1)
+        except OSError:
+            return
+        if not packet or not fds:
+            return
+        request = json.loads(packet)
+        with open(fds[0], "rb") as body:
+            content = os.pread(body.fileno(), min(request["size"], MAXIMUM_POST_BYTES), 0)
+        error, answer = None, b""
+        try:
+            answer = orthanc.RestApiPost(request["uri"], content)
+        except orthanc.OrthancException as exception:
+            error = exception.args[0] if exception.args and isinstance(exception.args[0], int) else -1
+        fd = os.memfd_create("answer")
+        try:
+            os.write(fd, answer)
+            reply = {"number": request["number"], "error": error}
+            socket.send_fds(connection, [json.dumps(reply).encode()], [fd])
+        except OSError:
+            return
+        finally:
+            os.close(fd)
+
+
+GATEWAY = Gateway()
+
+
+def on_change(change, _level, _resource):
+    """Orthanc's life cycle."""
+    if change == orthanc.ChangeType.ORTHANC_STARTED:
+        GATEWAY.start()
+    elif change == orthanc.ChangeType.ORTHANC_STOPPED:
+        GATEWAY.stop()
+
+
+orthanc.RegisterOnChangeCallback(on_change)

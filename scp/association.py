@@ -1,0 +1,261 @@
+"""An association as acceptor, on one thread: negotiation, messages, end.
+
+Replaces `Association.run_reactor` and its polling; negotiation, roles and all services but C-STORE and
+C-ECHO remain pynetdicom's. Written for pynetdicom 3.0.4.
+"""
+
+import contextlib
+import itertools
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from pydicom.uid import UID
+from pynetdicom import AE, _config
+from pynetdicom.acse import ACSE
+from pynetdicom.association import Association
+from pynetdicom.transport import AddressInformation
+
+from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from gateway.admission import Admission, Rejection
+from gateway.config import Configuration
+from gateway.log import get_logger
+from scp.command_set import Command, encode_response, p_data_tf
+from scp.contexts import ContextPolicy, Offer
+from scp.messages import MessageReceiver
+from scp.statuses import Answer
+from scp.storage import AssociationStore, Peers, StorageService
+from scp.upper_layer import UpperLayer
+
+# ARTIM (PS3.8 9.1.5): from the connection to the whole A-ASSOCIATE-RQ. The built-in SCP's is 30 s too.
+ACSE_TIMEOUT_S: Final = 30.0
+PERMANENT: Final = 1
+USER_REJECTION: Final = 1
+
+_numbers = itertools.count(1)
+
+
+def configure_pynetdicom() -> None:
+    """Process-wide settings of pynetdicom: no formatting of logs nobody reads, no refusal by exceptions.
+
+    What is no AE title or UID is for scp and gateway.admission to answer, not a reason to drop the connection.
+    """
+    _config.LOG_HANDLER_LEVEL = "none"
+    _config.LOG_REQUEST_IDENTIFIERS = False
+    _config.LOG_RESPONSE_IDENTIFIERS = False
+    _config.VALIDATORS["AE"] = lambda value: (True, "")
+    _config.VALIDATORS["UI"] = lambda value: (True, "")
+    _config.CODECS = ("ascii", "latin-1")
+
+
+class Environment:
+    """What the associations of one worker share."""
+
+    def __init__(self, configuration: Configuration, storage: StorageService) -> None:
+        self.configuration = configuration
+        self.storage = storage
+        self.admission = Admission(configuration)
+        self.contexts = ContextPolicy(
+            self.admission,
+            configuration.transfer_syntaxes,
+            unknown_sop_class_accepted=configuration.orthanc.unknown_sop_class_accepted,
+        )
+        self.idle_timeout: float | None = configuration.orthanc.dicom_scp_timeout or None
+        self.ae = AE(ae_title=configuration.orthanc.dicom_aet)
+        self.ae.acse_timeout = ACSE_TIMEOUT_S
+        self.ae.network_timeout = self.idle_timeout
+        self.ae.maximum_associations = 1_000_000  # limits are the supervisor's
+        self.ae.maximum_pdu_size = configuration.orthanc.maximum_pdu_length
+        self.ae.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+        self.ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+
+
+class _Negotiation(ACSE):
+    """ACSE that tells a peer which contexts it may not use from those that do not exist here."""
+
+    forbidden: frozenset[str] = frozenset()
+
+    def send_accept(self) -> None:
+        """Set Result 1, user-rejection (PS3.8 table 9-18), where a permission is missing."""
+        for context in self.assoc.rejected_contexts:
+            if context.abstract_syntax in self.forbidden:
+                context.result = USER_REJECTION
+        super().send_accept()
+
+
+class AcceptedAssociation(Association):
+    """One connection to the DICOM port, from its first byte to its end. Start it as a thread."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        client_socket: socket.socket,
+        address: tuple[Any, ...],
+        on_end: Callable[[], None],
+    ) -> None:
+        super().__init__(environment.ae, "acceptor")
+        self._environment = environment
+        self._on_end = on_end
+        self._client_socket = client_socket
+        self.name = f"association-{os.getpid()}-{next(_numbers)}"
+        self.log = get_logger(association=self.name.removeprefix("association-"), peer=address[0])
+        self.upper_layer = UpperLayer(self)
+        self.dul = self.upper_layer
+        self._negotiation = _Negotiation(self)
+        self.acse = self._negotiation
+        # The timers live in the upper layer, which is new.
+        self.acse_timeout = environment.ae.acse_timeout
+        self.network_timeout = environment.ae.network_timeout
+        self._receiver: MessageReceiver | None = None
+        self._store: AssociationStore | None = None
+        self.acceptor.maximum_length = environment.ae.maximum_pdu_size
+        self.acceptor.ae_title = environment.ae.ae_title
+        self.acceptor.address_info = AddressInformation.from_tuple(client_socket.getsockname())
+        self.acceptor.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+        self.acceptor.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+        self.requestor.address_info = AddressInformation.from_tuple(address)
+
+    @property
+    def accepted_context_ids(self) -> dict[int, Any]:
+        """Accepted presentation contexts by ID."""
+        return self._accepted_cx
+
+    def run_reactor(self) -> None:
+        """Serve the association. Nothing that happens here reaches another association."""
+        phase = "negotiation"
+        try:
+            self.upper_layer.attach(self._client_socket, self._environment.ae.maximum_pdu_size, self.log)
+            self.upper_layer.reader.set_timeout(ACSE_TIMEOUT_S)
+            if self._negotiate():
+                phase = "service"
+                self._serve()
+        except Exception:
+            self.log.exception("association ended by an error of the gateway", phase=phase)
+            self.upper_layer.abort_now()
+        finally:
+            if self._receiver is not None:
+                self._receiver.abandon()
+            with contextlib.suppress(OSError):
+                self._client_socket.close()
+            self._on_end()
+
+    def interrupt(self) -> None:
+        """Abort the association; called from another thread. The association's own thread does the work."""
+        self.upper_layer.interrupted = True
+        with contextlib.suppress(OSError):
+            self._client_socket.shutdown(socket.SHUT_RD)
+
+    def respond(self, context_id: int, request: Command, answer: Answer) -> None:
+        """Send the response to `request`, without data set."""
+        data = encode_response(
+            request,
+            answer.status.code,
+            error_comment=answer.comment,
+            offending_element=answer.offending_element,
+        )
+        self.upper_layer.send_bytes(p_data_tf(context_id, data, self.requestor.maximum_length or 0))
+
+    def _negotiate(self) -> bool:
+        """Wait for the A-ASSOCIATE-RQ and answer it; True when the association is established."""
+        primitive = self.dul.receive_pdu(wait=True, timeout=ACSE_TIMEOUT_S)
+        if primitive is None or self.upper_layer.is_closed:
+            self.log.debug(
+                "connection without A-ASSOCIATE-RQ",
+                reason=self.upper_layer.end_reason or "closed by the peer",
+            )
+            return False
+        self.requestor.primitive = primitive
+        calling = (primitive.calling_ae_title or "").strip()
+        called = (primitive.called_ae_title or "").strip()
+        self.log = self.log.bind(calling=calling, called=called)
+        rejection = self._environment.admission.reject(calling, called)
+        if rejection is not None:
+            self._reject(rejection)
+            return False
+        proposed = [context.abstract_syntax for context in primitive.presentation_context_definition_list]
+        offer = self._environment.contexts.offer(calling, proposed)
+        self.acceptor.supported_contexts = offer.supported
+        self._negotiation.forbidden = frozenset(offer.forbidden)
+        self._log_forbidden(calling, offer)
+        self._prepare_messages(calling, called)
+        self.acse.negotiate_association()
+        return bool(self.is_established)
+
+    def _reject(self, rejection: Rejection) -> None:
+        source, reason = rejection.refusal.value
+        self.log.warning("association rejected", reason=rejection.explanation)
+        self.acse.send_reject(PERMANENT, source, reason)
+
+    def _log_forbidden(self, calling: str, offer: Offer) -> None:
+        for verb in sorted(set(offer.forbidden.values()), key=lambda verb: verb.name):
+            self.log.warning(
+                "presentation contexts not accepted",
+                verb=verb.name,
+                reason="not permitted",
+                option=self._environment.admission.option_for(calling, verb),
+            )
+
+    def _prepare_messages(self, calling: str, called: str) -> None:
+        peers = Peers(
+            calling_ae_title=calling,
+            called_ae_title=called,
+            calling_address=_uri(self.requestor.address_info),
+            called_address=_uri(self.acceptor.address_info),
+        )
+        self._store = AssociationStore(
+            self._environment.storage,
+            peers,
+            lambda context_id: str(self._accepted_cx[context_id].transfer_syntax[0]),
+            self.log,
+        )
+        self._receiver = MessageReceiver(self, self._store, self.log)
+        self.upper_layer.handler = self._receiver
+
+    def _serve(self) -> None:
+        started = time.monotonic()
+        self.upper_layer.reader.set_timeout(self._environment.idle_timeout)
+        while not self.upper_layer.is_closed:
+            self.upper_layer.step()
+            context_id, message = self.dimse.get_msg(block=False)
+            if message and context_id is not None:
+                self._serve_request(message, context_id)
+            if self.acse.is_release_requested():
+                self.acse.send_release(is_response=True)
+                self.is_released = True
+                self.is_established = False
+        self._log_end(time.monotonic() - started)
+
+    def _log_end(self, seconds: float) -> None:
+        counters = self._store.counters if self._store is not None else None
+        end = (
+            "released"
+            if self.is_released
+            else ("interrupted" if self.upper_layer.interrupted else "ended without release")
+        )
+        self.log.info(
+            f"association {end}",
+            stored=counters.instances if counters else 0,
+            refused=counters.refused if counters else 0,
+            bytes=counters.bytes if counters else 0,
+            seconds=round(seconds, 3),
+            **(
+                {"reason": self.upper_layer.end_reason}
+                if self.upper_layer.end_reason and not self.is_released
+                else {}
+            ),
+        )
+
+
+def _uri(address: AddressInformation | None) -> str:
+    if address is None:
+        return ""
+    host = f"[{address.address}]" if ":" in address.address else address.address
+    return f"dicom://{host}:{address.port}"
+
+
+def running_associations() -> list[AcceptedAssociation]:
+    """Associations of this process whose threads run."""
+    return [thread for thread in threading.enumerate() if isinstance(thread, AcceptedAssociation)]

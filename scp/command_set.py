@@ -1,0 +1,119 @@
+"""Command sets (PS3.7 6.3.1, Annex E): Implicit VR Little Endian, group 0000 only.
+
+A hand-written codec for what the storage and verification services need; all other services use
+pynetdicom's, which needs 134 us to decode and 317 us to encode what takes a few here.
+"""
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+C_STORE_RQ: Final = 0x0001
+C_ECHO_RQ: Final = 0x0030
+RESPONSE_BIT: Final = 0x8000
+NO_DATA_SET: Final = 0x0101
+
+# The largest command that PS3.7 defines has a few hundred bytes; lists of attributes may need some KB.
+MAXIMUM_COMMAND_BYTES: Final = 64 * 1024
+
+_ELEMENT = struct.Struct("<HHL")
+_UNSIGNED_SHORT = struct.Struct("<HHLH")
+_FRAGMENT_HEADER = struct.Struct(">BxLLBB")
+_LAST_COMMAND_FRAGMENT: Final = 0x03
+_COMMAND_FRAGMENT: Final = 0x01
+
+ERROR_COMMENT_CHARACTERS: Final = 64
+
+
+class InvalidCommand(Exception):
+    """The bytes are no command set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """The elements of a request that the gateway's own services look at. Text is stripped of padding."""
+
+    field: int
+    message_id: int
+    data_set_type: int
+    affected_sop_class_uid: str
+    affected_sop_instance_uid: str
+
+
+def decode(data: bytes | bytearray) -> Command:
+    """Decode a command set. Raises InvalidCommand."""
+    values: dict[int, bytes] = {}
+    position, end = 0, len(data)
+    while position < end:
+        if end - position < 8:
+            break  # trailing padding: harmless, and some peers send it
+        group, element, length = _ELEMENT.unpack_from(data, position)
+        position += 8
+        if group != 0x0000 or length > end - position:
+            raise InvalidCommand(f"element ({group:04X},{element:04X}) of {length} bytes in a command set")
+        values[element] = bytes(data[position : position + length])
+        position += length
+    return Command(
+        field=_number(values, 0x0100),
+        message_id=_number(values, 0x0110, default=0),
+        data_set_type=_number(values, 0x0800),
+        affected_sop_class_uid=_text(values.get(0x0002, b"")),
+        affected_sop_instance_uid=_text(values.get(0x1000, b"")),
+    )
+
+
+def _number(values: dict[int, bytes], element: int, default: int | None = None) -> int:
+    value = values.get(element, b"")
+    if len(value) == 2:
+        return int.from_bytes(value, "little")
+    if default is None:
+        raise InvalidCommand(f"no usable (0000,{element:04X}) in a command set")
+    return default
+
+
+def _text(value: bytes) -> str:
+    return value.decode("latin-1").strip(" \0")
+
+
+def encode_response(
+    request: Command, status: int, *, error_comment: str = "", offending_element: int | None = None
+) -> bytes:
+    """Encode the response to `request` without data set (PS3.7 9.3.1.2, 9.3.5.2)."""
+    parts = [
+        _uid(0x0002, request.affected_sop_class_uid),
+        _UNSIGNED_SHORT.pack(0, 0x0100, 2, request.field | RESPONSE_BIT),
+        _UNSIGNED_SHORT.pack(0, 0x0120, 2, request.message_id),
+        _UNSIGNED_SHORT.pack(0, 0x0800, 2, NO_DATA_SET),
+        _UNSIGNED_SHORT.pack(0, 0x0900, 2, status),
+    ]
+    if offending_element is not None:
+        tag = struct.pack("<HH", offending_element >> 16, offending_element & 0xFFFF)
+        parts.append(_ELEMENT.pack(0, 0x0901, 4) + tag)
+    if error_comment:
+        comment = error_comment.encode("ascii", "replace")[:ERROR_COMMENT_CHARACTERS]
+        comment += b" " * (len(comment) % 2)
+        parts.append(_ELEMENT.pack(0, 0x0902, len(comment)) + comment)
+    if request.affected_sop_instance_uid:
+        parts.append(_uid(0x1000, request.affected_sop_instance_uid))
+    body = b"".join(parts)
+    return _ELEMENT.pack(0, 0x0000, 4) + struct.pack("<L", len(body)) + body
+
+
+def _uid(element: int, value: str) -> bytes:
+    data = value.encode("latin-1")
+    data += b"\0" * (len(data) % 2)
+    return _ELEMENT.pack(0, element, len(data)) + data
+
+
+def p_data_tf(context_id: int, command: bytes, maximum_pdu_bytes: int) -> bytes:
+    """Wrap a command set into P-DATA-TF PDUs (PS3.8 9.3.5) of at most `maximum_pdu_bytes`; 0 is unlimited."""
+    room = (maximum_pdu_bytes or len(command) + 6) - 6
+    room = max(room, 2)
+    pdus = []
+    for start in range(0, len(command), room):
+        fragment = command[start : start + room]
+        last = start + room >= len(command)
+        control = _LAST_COMMAND_FRAGMENT if last else _COMMAND_FRAGMENT
+        size = len(fragment)
+        pdus.append(_FRAGMENT_HEADER.pack(0x04, size + 6, size + 2, context_id, control) + fragment)
+    return b"".join(pdus)

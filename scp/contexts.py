@@ -1,0 +1,102 @@
+"""Which presentation contexts (PS3.8 9.3.2.2) are accepted: SOP classes, transfer syntaxes, permissions."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final
+
+from pydicom._uid_dict import UID_dictionary
+from pydicom.uid import UID
+from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.sop_class import _STORAGE_CLASSES
+
+from gateway.admission import Admission, Verb
+from gateway.transfer_syntaxes import UNCOMPRESSED
+
+VERIFICATION: Final = "1.2.840.10008.1.1"
+
+# Retired or foreign storage classes that the built-in SCP of Orthanc 1.10.1 accepts (it was asked) and
+# pynetdicom does not list.
+_MORE_STORAGE_CLASSES: Final = frozenset(
+    {
+        "1.2.840.10008.5.1.1.27",  # Stored Print
+        "1.2.840.10008.5.1.1.29",  # Hardcopy Grayscale Image
+        "1.2.840.10008.5.1.1.30",  # Hardcopy Color Image
+        "1.2.840.10008.5.1.4.1.1.3",  # Ultrasound Multi-frame Image (retired)
+        "1.2.840.10008.5.1.4.1.1.5",  # Nuclear Medicine Image (retired)
+        "1.2.840.10008.5.1.4.1.1.6",  # Ultrasound Image (retired)
+        "1.2.840.10008.5.1.4.1.1.8",  # Standalone Overlay
+        "1.2.840.10008.5.1.4.1.1.9",  # Standalone Curve
+        "1.2.840.10008.5.1.4.1.1.9.1",  # Waveform (trial)
+        "1.2.840.10008.5.1.4.1.1.10",  # Standalone Modality LUT
+        "1.2.840.10008.5.1.4.1.1.11",  # Standalone VOI LUT
+        "1.2.840.10008.5.1.4.1.1.12.3",  # X-Ray Angiographic Bi-Plane Image
+        "1.2.840.10008.5.1.4.1.1.77.1",  # VL Image (trial)
+        "1.2.840.10008.5.1.4.1.1.77.2",  # VL Multi-frame Image (trial)
+        "1.2.840.10008.5.1.4.1.1.88.1",  # Text SR (trial)
+        "1.2.840.10008.5.1.4.1.1.88.2",  # Audio SR (trial)
+        "1.2.840.10008.5.1.4.1.1.88.3",  # Detail SR (trial)
+        "1.2.840.10008.5.1.4.1.1.88.4",  # Comprehensive SR (trial)
+        "1.2.840.10008.5.1.4.1.1.129",  # Standalone PET Curve
+        "1.2.840.10008.5.1.4.1.1.501.1",  # DICOS CT Image
+        "1.2.840.10008.5.1.4.1.1.501.2.1",  # DICOS Digital X-Ray Image, for presentation
+        "1.2.840.10008.5.1.4.1.1.501.2.2",  # DICOS Digital X-Ray Image, for processing
+        "1.2.840.10008.5.1.4.1.1.501.3",  # DICOS Threat Detection Report
+        "1.2.840.10008.5.1.4.1.1.501.4",  # DICOS 2D AIT
+        "1.2.840.10008.5.1.4.1.1.501.5",  # DICOS 3D AIT
+        "1.2.840.10008.5.1.4.1.1.501.6",  # DICOS Quadrupole Resonance
+        "1.2.840.10008.5.1.4.1.1.601.1",  # DICONDE Eddy Current Image
+        "1.2.840.10008.5.1.4.1.1.601.2",  # DICONDE Eddy Current Multi-frame Image
+        "1.2.840.10008.5.1.4.34.1",  # RT Beams Delivery Instruction (trial)
+    }
+)
+
+STORAGE_CLASSES: Final = frozenset(map(str, _STORAGE_CLASSES.values())) | _MORE_STORAGE_CLASSES
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What the gateway supports of what one peer proposes."""
+
+    supported: list[PresentationContext]
+    # Abstract syntaxes that exist here but are not for this peer: Result 1, user-rejection.
+    forbidden: dict[str, Verb] = field(default_factory=dict)
+
+
+class ContextPolicy:
+    """Decides about abstract syntaxes, for all associations of a worker."""
+
+    def __init__(
+        self, admission: Admission, transfer_syntaxes: tuple[str, ...], *, unknown_sop_class_accepted: bool
+    ) -> None:
+        self._admission = admission
+        self._storage_syntaxes = transfer_syntaxes
+        self._unknown_sop_class_accepted = unknown_sop_class_accepted
+
+    def offer(self, calling_ae_title: str, abstract_syntaxes: Iterable[str]) -> Offer:
+        """Return what of the proposed `abstract_syntaxes` this peer may use."""
+        supported, forbidden = [], {}
+        for uid in dict.fromkeys(map(str, abstract_syntaxes)):
+            verb = self._verb(uid)
+            if verb is None:
+                continue
+            if not self._admission.allows(calling_ae_title, verb):
+                forbidden[uid] = verb
+                continue
+            supported.append(_context(uid, UNCOMPRESSED if verb is Verb.ECHO else self._storage_syntaxes))
+        return Offer(supported, forbidden)
+
+    def _verb(self, abstract_syntax: str) -> Verb | None:
+        if abstract_syntax == VERIFICATION:
+            return Verb.ECHO
+        if abstract_syntax in STORAGE_CLASSES:
+            return Verb.STORE
+        if self._unknown_sop_class_accepted and abstract_syntax not in UID_dictionary:
+            return Verb.STORE
+        return None
+
+
+@lru_cache(maxsize=1024)
+def _context(abstract_syntax: str, transfer_syntaxes: tuple[str, ...]) -> PresentationContext:
+    """The acceptor's side of a context. Shared by associations: negotiation only reads it."""
+    return build_context(UID(abstract_syntax), list(transfer_syntaxes))

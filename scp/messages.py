@@ -1,0 +1,140 @@
+"""DIMSE messages (PS3.7 6.3) put together from presentation data values, each given to the service it is for.
+
+C-STORE and C-ECHO are served right here; any other message goes on to pynetdicom's own DIMSE provider.
+"""
+
+from typing import Any, Final, Protocol
+
+from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import P_DATA
+
+from scp import command_set
+from scp.command_set import C_ECHO_RQ, C_STORE_RQ, NO_DATA_SET, Command, InvalidCommand
+from scp.pdu_reader import InvalidPdu
+from scp.statuses import SUCCESS, Answer
+
+_COMMAND_BIT: Final = 0x01
+_LAST_BIT: Final = 0x02
+
+# Identifiers and N-SERVICE data sets; storage commitment of 10,000 instances has about 2 MB.
+MAXIMUM_IDENTIFIER_BYTES: Final = 16 * 1024 * 1024
+
+
+class IncomingDataSet(Protocol):
+    """A C-STORE request whose data set is arriving. Exactly one of `finish` and `abandon` ends it."""
+
+    def write(self, piece: memoryview) -> None:
+        """The next bytes of the data set."""
+
+    def finish(self) -> Answer:
+        """The data set is complete: decide."""
+
+    def abandon(self) -> None:
+        """The association ended first."""
+
+
+class StoreService(Protocol):
+    """Who takes C-STORE requests."""
+
+    def begin(self, command: Command, context_id: int) -> IncomingDataSet:
+        """A request came; its data set follows."""
+
+
+class _Identifier:
+    """A message for pynetdicom: handed over PDV by PDV, as one whole fragment each."""
+
+    def __init__(self, association: Association, context_id: int, command: bytes) -> None:
+        self._association = association
+        self._context_id = context_id
+        self._fragment = bytearray()
+        self._total = 0
+        self._hand_over(bytes([_COMMAND_BIT | _LAST_BIT]) + command)
+
+    def add(self, control: int, piece: memoryview, complete: bool) -> None:
+        self._total += len(piece)
+        if self._total > MAXIMUM_IDENTIFIER_BYTES:
+            raise InvalidPdu(f"identifier of more than {MAXIMUM_IDENTIFIER_BYTES} bytes")
+        self._fragment += piece
+        if complete:
+            self._hand_over(bytes([control]) + self._fragment)
+            self._fragment.clear()
+
+    def _hand_over(self, fragment: bytes) -> None:
+        primitive = P_DATA()
+        primitive.presentation_data_value_list.append((self._context_id, fragment))
+        self._association.dimse.receive_primitive(primitive)
+
+
+class MessageReceiver:
+    """The `DataHandler` of one association."""
+
+    def __init__(self, association: Any, store: StoreService, log: Any) -> None:
+        self._association = association
+        self._store = store
+        self._log = log
+        self._command_bytes = bytearray()
+        self._command: Command | None = None
+        self._context_id = 0
+        self._data_set: IncomingDataSet | None = None
+        self._identifier: _Identifier | None = None
+
+    def on_pdv(self, context_id: int, control: int, piece: memoryview, complete: bool) -> None:
+        """See DataHandler. A message may be split into PDVs and PDUs in any way (PS3.8 Annex E.1)."""
+        if control & _COMMAND_BIT:
+            self._on_command(context_id, control, piece, complete)
+        elif self._data_set is not None and context_id == self._context_id:
+            self._data_set.write(piece)
+            if complete and control & _LAST_BIT:
+                self._finish_store()
+        elif self._identifier is not None and context_id == self._context_id:
+            self._identifier.add(control, piece, complete)
+            if complete and control & _LAST_BIT:
+                self._identifier = None
+        elif len(piece) or not complete or not control & _LAST_BIT:
+            raise InvalidPdu(f"data set fragment on presentation context {context_id} without its command")
+
+    def abandon(self) -> None:
+        """The association ended; what was not complete is dropped."""
+        if self._data_set is not None:
+            self._log.warning("the peer left in the middle of an instance; nothing of it is kept")
+            self._data_set.abandon()
+            self._data_set = None
+
+    def _on_command(self, context_id: int, control: int, piece: memoryview, complete: bool) -> None:
+        if self._data_set is not None or self._identifier is not None:
+            raise InvalidPdu("command fragment in the middle of a data set")
+        if self._command_bytes and context_id != self._context_id:
+            raise InvalidPdu("fragments of one command on two presentation contexts")
+        self._context_id = context_id
+        self._command_bytes += piece
+        if len(self._command_bytes) > command_set.MAXIMUM_COMMAND_BYTES:
+            raise InvalidPdu(f"command set of more than {command_set.MAXIMUM_COMMAND_BYTES} bytes")
+        if complete and control & _LAST_BIT:
+            data = bytes(self._command_bytes)
+            self._command_bytes.clear()
+            self._dispatch(context_id, data)
+
+    def _dispatch(self, context_id: int, data: bytes) -> None:
+        if context_id not in self._association.accepted_context_ids:
+            raise InvalidPdu(f"message on presentation context {context_id}, which was not accepted")
+        try:
+            command = command_set.decode(data)
+        except InvalidCommand as error:
+            raise InvalidPdu(str(error)) from error
+        self._command = command
+        if command.field == C_STORE_RQ:
+            self._data_set = self._store.begin(command, context_id)
+            if command.data_set_type == NO_DATA_SET:
+                self._finish_store()
+        elif command.field == C_ECHO_RQ:
+            self._association.respond(context_id, command, SUCCESS)
+        else:
+            identifier = _Identifier(self._association, context_id, data)
+            self._identifier = identifier if command.data_set_type != NO_DATA_SET else None
+
+    def _finish_store(self) -> None:
+        data_set, command = self._data_set, self._command
+        if data_set is None or command is None:
+            raise InvalidPdu("end of a data set that never began")
+        self._data_set = None
+        self._association.respond(self._context_id, command, data_set.finish())

@@ -1,0 +1,42 @@
+"""DIMSE statuses of the storage and verification services, one table. docs/conformance.md is tested against it."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class StatusText:
+    """A status code, its name in the standard and where it is defined."""
+
+    code: int
+    name: str
+    source: str
+
+
+class Status(Enum):
+    """What the gateway answers, by meaning."""
+
+    SUCCESS = StatusText(0x0000, "Success", "PS3.7 C.1.1")
+    INVALID_SOP_INSTANCE = StatusText(0x0117, "Invalid SOP Instance", "PS3.7 C.5.12")
+    SOP_CLASS_NOT_SUPPORTED = StatusText(0x0122, "SOP Class Not Supported", "PS3.7 C.5.20")
+    OUT_OF_RESOURCES = StatusText(0xA700, "Refused: Out of Resources", "PS3.4 B.2.3")
+    DATA_SET_DOES_NOT_MATCH = StatusText(0xA900, "Error: Data Set does not match SOP Class", "PS3.4 B.2.3")
+    CANNOT_UNDERSTAND = StatusText(0xC000, "Error: Cannot understand", "PS3.4 B.2.3")
+
+    @property
+    def code(self) -> int:
+        """The value of Status (0000,0900)."""
+        return self.value.code
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The outcome of a request: status, Error Comment (0000,0902) and Offending Element (0000,0901)."""
+
+    status: Status
+    comment: str = ""
+    offending_element: int | None = None
+
+
+SUCCESS: Final = Answer(Status.SUCCESS)

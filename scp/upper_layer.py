@@ -1,0 +1,207 @@
+"""The DICOM upper layer (PS3.8) on the thread of its association, without polling and without queues.
+
+pynetdicom runs it in a second thread that sleeps a millisecond between looks at the socket. Here the association's own
+thread blocks in recv() and drives pynetdicom's state machine (fsm.py, unchanged) with what it reads. P-DATA-TF in
+Sta6 goes straight to a `DataHandler`; everything else is decoded and acted on by pynetdicom.
+
+Written for pynetdicom 3.0.4: tests/scp/test_pynetdicom_privates.py watches what is overridden.
+"""
+
+import queue
+import socket
+import struct
+import time
+from typing import Any, Final, Protocol
+
+from pynetdicom.association import Association
+from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import InvalidEventError
+from pynetdicom.transport import AssociationSocket
+
+from gateway.log import get_logger
+from scp.pdu_reader import P_DATA_TF, ConnectionEnded, InvalidPdu, PduReader
+
+# How long a peer may take to close after we said A-RELEASE-RP, A-ASSOCIATE-RJ or A-ABORT. Closing at once
+# with unread bytes would reset the connection, and the peer might never see what we said.
+LINGER_S: Final = 1.0
+SEND_TIMEOUT_S: Final = 30
+
+KEEPALIVE_IDLE_S: Final = 60
+KEEPALIVE_INTERVAL_S: Final = 15
+KEEPALIVE_PROBES: Final = 4
+
+_TRANSPORT_CLOSED: Final = "Evt17"
+_INVALID_PDU: Final = "Evt19"
+
+
+class DataHandler(Protocol):
+    """Takes the content of P-DATA-TF PDUs while the association is established."""
+
+    def on_pdv(self, context_id: int, control: int, piece: memoryview, complete: bool) -> None:
+        """One piece of a presentation data value. Raises InvalidPdu when the peer breaks PS3.7 or PS3.8."""
+
+
+class PeerSocket(AssociationSocket):
+    """The accepted connection: prompt, with a bounded write, watched by keepalive."""
+
+    def __init__(self, assoc: Association, client_socket: socket.socket) -> None:
+        client_socket.setblocking(True)
+        client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client_socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
+        client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
+        client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+        client_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", SEND_TIMEOUT_S, 0))
+        super().__init__(assoc, client_socket=client_socket)
+
+    def send(self, bytestream: bytes) -> None:
+        """Send all of it, or report the connection as closed (Evt17)."""
+        try:
+            if self.socket is not None:
+                self.socket.sendall(bytestream)
+        except OSError:
+            self.event_queue.put(_TRANSPORT_CLOSED)
+
+
+class UpperLayer(DULServiceProvider):
+    """The DUL service provider without a thread: `step` reads one PDU, `send_pdu` acts at once."""
+
+    def __init__(self, assoc: Association) -> None:
+        super().__init__(assoc)
+        self.handler: DataHandler | None = None
+        self.end_reason = ""
+        # Set by another thread that also shuts the reading side down: end with an A-ABORT.
+        self.interrupted = False
+        self._reader: PduReader | None = None
+        self._log = get_logger()
+
+    def attach(self, client_socket: socket.socket, maximum_pdu_bytes: int, log: Any) -> None:
+        """Take over the accepted connection. The state machine goes to Sta2."""
+        self._log = log
+        self._reader = PduReader(client_socket, maximum_pdu_bytes)
+        self.assoc.set_socket(PeerSocket(self.assoc, client_socket))
+        self._act()
+
+    @property
+    def reader(self) -> PduReader:
+        """The reader of this connection."""
+        if self._reader is None:
+            raise RuntimeError("the upper layer has no connection")
+        return self._reader
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the state machine is back in Sta1: nothing can be read or sent any more."""
+        return bool(self._kill_thread)
+
+    def start(self) -> None:
+        """There is no thread to start."""
+        self.assoc._dul_ready.set()
+
+    def is_alive(self) -> bool:
+        """There is no thread: nobody needs to wait for it."""
+        return False
+
+    def step(self, deadline: float | None = None) -> None:
+        """Read one PDU and do what it asks for. `deadline` is time.monotonic for the whole PDU."""
+        try:
+            pdu_type, length = self.reader.header(deadline)
+            if pdu_type == P_DATA_TF and self.handler and self.state_machine.current_state == "Sta6":
+                on_pdv = self.handler.on_pdv
+                for context_id, control, piece, complete in self.reader.pdvs(length):
+                    on_pdv(context_id, control, piece, complete)
+                if self.event_queue.empty():
+                    return
+            else:
+                self._decode(pdu_type, length, deadline)
+        except ConnectionEnded as end:
+            self.end_reason = end.reason
+            if self.state_machine.current_state == "Sta6" and (end.silent or self.interrupted):
+                self.assoc.acse.send_abort(0x00)
+            else:
+                self.event_queue.put(_TRANSPORT_CLOSED)
+        except InvalidPdu as error:
+            self.refuse(str(error))
+        self._act()
+
+    def refuse(self, reason: str) -> None:
+        """The peer broke the protocol: A-ABORT by the service provider (PS3.8 AA-1, AA-7, AA-8)."""
+        self._log.warning("aborting: invalid PDU", reason=reason)
+        self.end_reason = reason
+        self.event_queue.put(_INVALID_PDU)
+
+    def abort_now(self) -> None:
+        """End the association after an error of our own; never raises."""
+        try:
+            self.event_queue.put(_INVALID_PDU)
+            self._act()
+        except Exception:  # noqa: BLE001 - whatever was broken before may still be
+            self._close()
+
+    def send_pdu(self, primitive: Any) -> None:
+        """Send the PDU of `primitive` now."""
+        if self.is_closed:
+            return
+        super().send_pdu(primitive)
+        self._act()
+
+    def receive_pdu(self, wait: bool = False, timeout: float | None = None) -> Any:
+        """Return the next ACSE primitive; with `wait`, read from the peer until there is one."""
+        if wait:
+            deadline = None if timeout is None else time.monotonic() + timeout
+            while self.to_user_queue.empty() and not self.is_closed:
+                self.step(deadline)
+        return super().receive_pdu(wait=False)
+
+    def send_bytes(self, data: bytes) -> None:
+        """Send encoded P-DATA-TF PDUs as they are."""
+        if self.socket is not None:
+            self.socket.send(data)
+        if not self.event_queue.empty():
+            self._act()
+
+    def _decode(self, pdu_type: int, length: int, deadline: float | None) -> None:
+        body = self.reader.body(length, deadline)
+        data = bytearray(struct.pack(">BxL", pdu_type, length)) + body
+        try:
+            pdu, event = self._decode_pdu(data)
+        except Exception as error:
+            raise InvalidPdu(f"PDU of type 0x{pdu_type:02X} cannot be decoded: {error}") from error
+        self._recv_pdu.put(pdu)
+        self.event_queue.put(event)
+
+    def _act(self) -> None:
+        """Run the state machine until no event and no primitive of the user is left."""
+        while not self.is_closed:
+            try:
+                event = self.event_queue.get_nowait()
+            except queue.Empty:
+                if self._process_recv_primitive():
+                    continue
+                break
+            try:
+                self.state_machine.do_action(event)
+            except InvalidEventError:
+                # A primitive of ours that came too late for the state, or noise after the end.
+                self._close()
+                return
+            if self.state_machine.current_state == "Sta13":
+                self._linger()
+
+    def _linger(self) -> None:
+        """Sta13: wait for the peer to close, not for long, then close (PS3.8 9.2.3, AR-5)."""
+        sock = self.socket.socket if self.socket is not None else None
+        if sock is not None:
+            try:
+                sock.shutdown(socket.SHUT_WR)
+                self.reader.set_timeout(LINGER_S)
+                self.reader.discard_until_end(time.monotonic() + LINGER_S)
+            except OSError:
+                self._log.debug("connection was gone before it was closed")
+        self._close()
+
+    def _close(self) -> None:
+        if self.socket is not None:
+            self.socket.close()
+        self.artim_timer.stop()
+        self.kill_dul()

@@ -1,0 +1,101 @@
+"""A process that serves associations: takes connections from the supervisor, one thread each.
+
+The supervisor's socket (SOCK_SEQPACKET) carries {"connection": ADDRESS} with the connection's descriptor, {"ping":
+N} and {"drain": SECONDS}; the worker says {"ready": true}, {"pong": N} and {"ended": COUNT}. When the socket
+closes, the supervisor is dead and the worker ends at once: what it was receiving was not acknowledged.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from typing import Any, Final
+
+from gateway.child import read_settings
+from gateway.deliveries import DeliveryClient
+from gateway.log import get_logger
+from gateway.spool import Spool, SpoolWriter
+from scp.association import AcceptedAssociation, Environment, configure_pynetdicom, running_associations
+from scp.storage import StorageService
+
+MAXIMUM_MESSAGE_BYTES: Final = 4096
+# A worker that was told to end gives aborted associations this long to clean up.
+ABORT_GRACE_S: Final = 3.0
+
+
+class Worker:
+    """The life of one worker process."""
+
+    def __init__(self, control: socket.socket, environment: Environment, writer: SpoolWriter) -> None:
+        self._control = control
+        self._environment = environment
+        self._writer = writer
+        self._log = get_logger()
+
+    def run(self) -> None:
+        """Serve until the supervisor says drain, or is gone."""
+        self._tell({"ready": True})
+        while True:
+            packet, fds, _flags, _address = socket.recv_fds(self._control, MAXIMUM_MESSAGE_BYTES, 1)
+            if not packet:
+                os._exit(1)
+            message = json.loads(packet)
+            if "connection" in message and fds:
+                self._serve(socket.socket(fileno=fds[0]), tuple(message["connection"]))
+            elif "ping" in message:
+                self._tell({"pong": message["ping"]})
+            elif "drain" in message:
+                self._drain(float(message["drain"]))
+                return
+
+    def _serve(self, connection: socket.socket, address: tuple[Any, ...]) -> None:
+        try:
+            association = AcceptedAssociation(self._environment, connection, address, self._on_end)
+        except OSError as error:  # the peer was gone before we looked
+            self._log.info("connection lost before it was served", peer=address[0], reason=str(error))
+            connection.close()
+            self._on_end()
+            return
+        association.start()
+
+    def _on_end(self) -> None:
+        self._tell({"ended": 1})
+
+    def _drain(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while running_associations() and time.monotonic() < deadline:
+            for association in running_associations():
+                association.join(max(0.0, min(0.2, deadline - time.monotonic())))
+        for association in running_associations():
+            association.interrupt()
+        deadline = time.monotonic() + ABORT_GRACE_S
+        for association in running_associations():
+            association.join(max(0.0, deadline - time.monotonic()))
+        self._writer.close()
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):
+            self._control.send(json.dumps(message).encode())
+
+
+def main() -> None:
+    """Entry point: `python -I -m scp.worker CONTROL_FD`, settings on standard input."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    control = socket.socket(fileno=int(sys.argv[1]))
+    settings = read_settings()
+    configuration = settings.configuration()
+    settings.configure_log(configuration, "scp")
+    configure_pynetdicom()
+    writer = SpoolWriter(Spool(configuration.state_directory))
+    deliveries = DeliveryClient(configuration.state_directory)
+    environment = Environment(configuration, StorageService(configuration, writer, deliveries))
+    Worker(control, environment, writer).run()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
