@@ -137,9 +137,7 @@ class Gateway:
                 self._process, self._control = process, control
                 stopping = self._stopping.is_set()
             with contextlib.suppress(BrokenPipeError):
-                process.stdin.write(
-                    json.dumps({**settings, "control_fd": fds[0], "post_fd": fds[1]}).encode()
-                )
+                process.stdin.write(json.dumps({**settings, "control_fd": fds[0], "post_fd": fds[1]}).encode())
                 process.stdin.close()
             if stopping:
                 with contextlib.suppress(OSError):
@@ -191,7 +189,7 @@ def lend_rest_api_post(connection):
         if not packet or not fds:
             return
         request = json.loads(packet)
-        with open(fds[0], "rb") as body:
+        with os.fdopen(fds[0], "rb") as body:
             content = os.pread(body.fileno(), min(request["size"], MAXIMUM_POST_BYTES), 0)
         error, answer = None, b""
         try:

@@ -134,9 +134,7 @@ def _material(folder: Path, cases: Sequence[Case], sizes: Sizes) -> Material:
     return Material(data, generate(folder / "warm-up", "mr128", 1)[0], sizes)
 
 
-def _round(
-    number: int, report: Report, peers: Sequence[str], scratch: Path, material: Material
-) -> Iterator[Result]:
+def _round(number: int, report: Report, peers: Sequence[str], scratch: Path, material: Material) -> Iterator[Result]:
     for label, size in FLUSH_BYTES.items():
         report.flushes.setdefault(label, []).append(flushes_per_s(scratch, size))
     for case in report.cases:

@@ -36,11 +36,7 @@ class AssociationFailed(OSError):
 
 def storage_classes() -> list[str]:
     """All storage SOP classes that pydicom knows by name."""
-    return [
-        uid
-        for uid, (name, kind, *_) in UID_dictionary.items()
-        if kind == "SOP Class" and name.endswith("Storage")
-    ]
+    return [uid for uid, (name, kind, *_) in UID_dictionary.items() if kind == "SOP Class" and name.endswith("Storage")]
 
 
 def many_contexts(count: int = MAX_CONTEXTS) -> list[str]:

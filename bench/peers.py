@@ -208,13 +208,9 @@ PEERS = {
         lambda folder: OrthancPeer(folder, nodelay=True),
         "orthanc-nd measured a second time in each round: the machine's noise",
     ),
-    "storescp": Kind(
-        StorescpPeer, "DCMTK's `storescp --fork`, which writes files but flushes nothing", nagle=True
-    ),
+    "storescp": Kind(StorescpPeer, "DCMTK's `storescp --fork`, which writes files but flushes nothing", nagle=True),
     "storescp-nd": Kind(
         lambda folder: StorescpPeer(folder, nodelay=True), "storescp with `TCP_NODELAY=1` in its environment"
     ),
-    "gateway": Kind(
-        lambda folder: OrthancPeer(folder, gateway=True), "this gateway inside Orthanc, default options"
-    ),
+    "gateway": Kind(lambda folder: OrthancPeer(folder, gateway=True), "this gateway inside Orthanc, default options"),
 }

@@ -117,8 +117,7 @@ class Report:
                     failed = any(r.failure for r in self.results if (r.case, r.peer) == (case.name, peer))
                     rows.append([case.name, peer, *(["FAILED", *cells[1:]] if failed else cells)])
             used = [True, True] + [
-                column.ratio or any(row[2 + index] != NOTHING for row in rows)
-                for index, column in enumerate(columns)
+                column.ratio or any(row[2 + index] != NOTHING for row in rows) for index, column in enumerate(columns)
             ]
             headings = ["case", "peer", *(column.heading for column in columns)]
             if rows:
@@ -133,8 +132,7 @@ class Report:
         return [
             *self.machine,
             self.sizes,
-            "Files per second that one thread makes durable (write, fsync, rename, fsync of the folder): "
-            f"{flushes}.",
+            f"Files per second that one thread makes durable (write, fsync, rename, fsync of the folder): {flushes}.",
             self._noise(),
             f"Peers: {peers}.",
             "÷ ref.: median divided by the median of the case's first peer, per instance.",
@@ -150,10 +148,7 @@ class Report:
         if not differences:
             return "The machine's noise was not measured (no case in which orthanc-nd runs twice)."
         typical, most = number(statistics.median(differences)), number(max(differences))
-        return (
-            f"Noise: orthanc-nd measured twice differed by {typical} % in the median of the cases, "
-            f"{most} % at most."
-        )
+        return f"Noise: orthanc-nd measured twice differed by {typical} % in the median of the cases, {most} % at most."
 
     def print(self, console: Console) -> None:
         for title, headings, rows in self.tables():

@@ -48,9 +48,7 @@ class Sending:
     leaving ends those that still run.
     """
 
-    def __init__(
-        self, folder: Path, port: int, files: Sequence[Path], associations: int, *, nodelay: bool
-    ) -> None:
+    def __init__(self, folder: Path, port: int, files: Sequence[Path], associations: int, *, nodelay: bool) -> None:
         self._parts = [part for index in range(associations) if (part := files[index::associations])]
         self._logs = [folder / f"sender-{index}.log" for index in range(len(self._parts))]
         self._port = port

@@ -1,7 +1,7 @@
 """Who may do what: Orthanc's permissions, as they stand in its configuration.
 
-Source: DicomCheckCalledAet, StrictAetComparison, DicomAlwaysAllow*, DicomModalities (Orthanc Book). Known modalities may
-do what their entry allows; others what DicomAlwaysAllow* allows.
+Source: DicomCheckCalledAet, StrictAetComparison, DicomAlwaysAllow*, DicomModalities (Orthanc Book). Known modalities
+may do what their entry allows; others what DicomAlwaysAllow* allows.
 """
 
 from dataclasses import dataclass

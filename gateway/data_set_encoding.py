@@ -10,9 +10,7 @@ from pydicom._dicom_dict import DicomDictionary
 from pydicom._private_dict import private_dictionaries
 
 # PS3.5 table 7.1-2
-VRS_WITH_16_BIT_LENGTH: Final = frozenset(
-    b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()
-)
+VRS_WITH_16_BIT_LENGTH: Final = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 # PS3.5 table 7.1-1, and the names by which DCMTK itself calls three ambiguous VRs
 VRS_WITH_32_BIT_LENGTH: Final = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV ox px lt".split())
 VRS_OF_SEQUENCES: Final = frozenset({b"SQ", b"UN"})
@@ -31,9 +29,7 @@ class Codec(NamedTuple):
 def _codec(byte_order: str, *, implicit_vr: bool) -> Codec:
     item = struct.Struct(byte_order + "HHI").unpack_from
     explicit = struct.Struct(byte_order + "HH2sH").unpack_from
-    return Codec(
-        implicit_vr, item if implicit_vr else explicit, item, struct.Struct(byte_order + "I").unpack_from
-    )
+    return Codec(implicit_vr, item if implicit_vr else explicit, item, struct.Struct(byte_order + "I").unpack_from)
 
 
 IMPLICIT_VR_LITTLE_ENDIAN: Final = _codec("<", implicit_vr=True)

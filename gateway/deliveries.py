@@ -100,9 +100,7 @@ class DeliveryClient:
             try:
                 self._connection.send(data)
             except OSError as error:
-                self._log.warning(
-                    "the forwarder does not listen; it will find the instance itself", reason=str(error)
-                )
+                self._log.warning("the forwarder does not listen; it will find the instance itself", reason=str(error))
                 with contextlib.suppress(OSError):
                     self._connection.shutdown(socket.SHUT_RDWR)
                 self._connection = None

@@ -266,9 +266,7 @@ class ElementReader:
                 self._close()
                 return
             if group != _DELIMITER_GROUP or element != _ITEM:
-                raise StructureError(
-                    f"no fragment where one must be in {_name(container.tag)}", container.tag
-                )
+                raise StructureError(f"no fragment where one must be in {_name(container.tag)}", container.tag)
             position += 8 + length
             if position > end:
                 raise StructureError(f"fragment of {_name(container.tag)} exceeds the data", container.tag)

@@ -29,9 +29,7 @@ def configure(level: str, log_format: LogFormat, process: str) -> None:
             structlog.processors.add_log_level,
             *([] if log_format == "Relayed" else [structlog.processors.TimeStamper(fmt="iso", utc=False)]),
             structlog.processors.format_exc_info,
-            _JsonLine(process)
-            if log_format == "Json"
-            else _TextLine(process, relayed=log_format == "Relayed"),
+            _JsonLine(process) if log_format == "Json" else _TextLine(process, relayed=log_format == "Relayed"),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level)),
         logger_factory=structlog.WriteLoggerFactory(file=_LineWriter()),  # type: ignore[arg-type]

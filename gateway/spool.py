@@ -90,9 +90,7 @@ class Spool:
 
     def fail(self, source: Path, note: dict[str, Any]) -> None:
         """Move `source` to `failed`, with `note` (why, when, how often tried) beside it."""
-        write_file(
-            self.failed / (source.name + NOTE_SUFFIX), json.dumps(note, indent=1, ensure_ascii=False).encode()
-        )
+        write_file(self.failed / (source.name + NOTE_SUFFIX), json.dumps(note, indent=1, ensure_ascii=False).encode())
         move(source, self.failed)
 
     def retry(self, name: str) -> None:

@@ -23,6 +23,7 @@ from gateway.child import Settings, read_settings
 from gateway.config import Configuration
 from gateway.log import get_logger
 from gateway.orthanc_json import ConfigurationError
+from gateway.requirements import FatalError, check_requirements
 from gateway.spool import Spool, SpoolError, state_directory_lock
 
 LISTEN_BACKLOG: Final = 256
@@ -43,10 +44,6 @@ WORKER_END_GRACE_S: Final = 5.0
 FORWARDER_END_GRACE_S: Final = 12.0
 
 EXIT_FATAL: Final = 3
-
-
-class FatalError(Exception):
-    """The gateway cannot start. The text is one line for a person."""
 
 
 @dataclass
@@ -82,9 +79,7 @@ class Supervisor:
         self._glue = socket.socket(fileno=settings.control_fd) if settings.control_fd is not None else None
         self._wakeup, self._signals = socket.socketpair()
         self._next_ping = time.monotonic() + PING_INTERVAL_S
-        self._workers = [
-            Process(f"scp worker {n}", self._start_worker) for n in range(1, configuration.workers + 1)
-        ]
+        self._workers = [Process(f"scp worker {n}", self._start_worker) for n in range(1, configuration.workers + 1)]
         self._forwarder = Process("forwarder", self._start_forwarder)
 
     def run(self) -> None:
@@ -111,9 +106,7 @@ class Supervisor:
         while (alive := spool.live_writers()) and time.monotonic() < deadline:
             time.sleep(0.05)
         if alive:
-            self._log.error(
-                "a process of an earlier gateway still receives; its files are left alone", writers=alive
-            )
+            self._log.error("a process of an earlier gateway still receives; its files are left alone", writers=alive)
         removed = spool.recover()
         if removed:
             self._log.info("removed what was half received when the gateway last ended", files=removed)
@@ -324,17 +317,6 @@ class Supervisor:
             if process.popen is not None:
                 process.popen.kill()
                 process.popen.wait()
-
-
-def check_requirements(settings: Settings, configuration: Configuration) -> None:
-    """What must hold before anything is started. Raises FatalError."""
-    options = configuration.orthanc
-    if settings.in_orthanc and options.dicom_server_enabled:
-        raise FatalError(
-            'Orthanc\'s own SCP is on: set "DicomServerEnabled": false, the gateway takes its place'
-        )
-    if settings.in_orthanc and not options.http_server_enabled and configuration.gateway.orthanc is None:
-        raise FatalError('"HttpServerEnabled" is false: the gateway needs Orthanc\'s REST API on loopback')
 
 
 def serve(settings: Settings) -> int:

@@ -241,11 +241,7 @@ class AcceptedAssociation(Association):
             refused=counters.refused if counters else 0,
             bytes=counters.bytes if counters else 0,
             seconds=round(seconds, 3),
-            **(
-                {"reason": self.upper_layer.end_reason}
-                if self.upper_layer.end_reason and not self.is_released
-                else {}
-            ),
+            **({"reason": self.upper_layer.end_reason} if self.upper_layer.end_reason and not self.is_released else {}),
         )
 
 

@@ -62,9 +62,7 @@ class StorageService:
 class AssociationStore:
     """The StoreService (scp.messages) of one association."""
 
-    def __init__(
-        self, service: StorageService, peers: Peers, transfer_syntax: Callable[[int], str], log: Any
-    ) -> None:
+    def __init__(self, service: StorageService, peers: Peers, transfer_syntax: Callable[[int], str], log: Any) -> None:
         self._service = service
         self._peers = peers
         self._transfer_syntax = transfer_syntax
@@ -205,9 +203,7 @@ def _check_command(command: Command) -> Answer | None:
     """PS3.7 9.1.1.1: the Affected SOP Instance UID must be one, or no file could carry it."""
     uid = command.affected_sop_instance_uid
     if len(uid) > MAXIMUM_UID_CHARACTERS:
-        return Answer(
-            Status.INVALID_SOP_INSTANCE, f"SOP Instance UID of more than {MAXIMUM_UID_CHARACTERS} characters"
-        )
+        return Answer(Status.INVALID_SOP_INSTANCE, f"SOP Instance UID of more than {MAXIMUM_UID_CHARACTERS} characters")
     if not _HARMLESS_UID.fullmatch(uid):
         return Answer(Status.INVALID_SOP_INSTANCE, "SOP Instance UID is no UID")
     if not _HARMLESS_UID.fullmatch(command.affected_sop_class_uid):
@@ -222,9 +218,7 @@ def _check_header(header: Header, command: Command) -> Answer | None:
     if header.sop_class_uid != command.affected_sop_class_uid:
         return Answer(Status.DATA_SET_DOES_NOT_MATCH, "SOP Class UID differs from the request's", 0x00080016)
     if header.sop_instance_uid != command.affected_sop_instance_uid:
-        return Answer(
-            Status.DATA_SET_DOES_NOT_MATCH, "SOP Instance UID differs from the request's", 0x00080018
-        )
+        return Answer(Status.DATA_SET_DOES_NOT_MATCH, "SOP Instance UID differs from the request's", 0x00080018)
     return None
 
 

@@ -43,9 +43,7 @@ def send(option: str, paths: list[str]) -> None:
         check=False,
     )
     if sent.returncode != 0:
-        sys.exit(
-            f"storescu could not send to port {DICOM_PORT}; is the gateway up (make run)?\n{sent.stderr}"
-        )
+        sys.exit(f"storescu could not send to port {DICOM_PORT}; is the gateway up (make run)?\n{sent.stderr}")
 
 
 def wait_for(sop_instance_uids: list[str]) -> None:
@@ -54,9 +52,7 @@ def wait_for(sop_instance_uids: list[str]) -> None:
     for uid in sop_instance_uids:
         while not rest("POST", "/tools/lookup", uid):
             if time.monotonic() > deadline:
-                sys.exit(
-                    f"Instance {uid} was acknowledged but is not in Orthanc after {ARRIVAL_TIMEOUT_S} s."
-                )
+                sys.exit(f"Instance {uid} was acknowledged but is not in Orthanc after {ARRIVAL_TIMEOUT_S} s.")
             time.sleep(POLL_S)
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.child import Settings, read_settings
-from gateway.config import Configuration, password
+from gateway.config import Configuration
 from gateway.deliveries import MAXIMUM_MESSAGE_BYTES, SOCKET_NAME, Result
+from gateway.forwarding.endpoint import endpoint
 from gateway.forwarding.forwarder import Forwarder, Sender
 from gateway.forwarding.transports import Endpoint, HttpTransport, PluginTransport, Transport
 from gateway.log import get_logger
@@ -25,29 +26,6 @@ PLUGIN_SENDERS: Final = 2
 # Sending has time until the next instance is received: receiving comes first.
 NICENESS: Final = 5
 STOP_TIMEOUT_S: Final = 10.0
-
-
-def endpoint(settings: Settings, configuration: Configuration) -> Endpoint:
-    """Where Orthanc's REST API is: inside Orthanc from its own options, else from `DicomGateway.Orthanc`."""
-    timeout = configuration.gateway.forwarding.timeout
-    section = configuration.gateway.orthanc
-    if section is None:
-        options = configuration.orthanc
-        scheme = "https" if options.ssl_enabled else "http"
-        return Endpoint(
-            url=f"{scheme}://127.0.0.1:{options.http_port}",
-            authorization=settings.authorization,
-            verify=str(configuration.path(options.ssl_certificate)) if options.ssl_enabled else True,
-            check_hostname=False,
-            timeout_s=timeout,
-        )
-    secret = password(section, configuration)
-    return Endpoint(
-        url=section.url.rstrip("/"),
-        credentials=(section.username, secret or "") if section.username is not None else None,
-        verify=str(configuration.path(section.ca_file)) if section.ca_file is not None else True,
-        timeout_s=timeout,
-    )
 
 
 class Listener:
@@ -76,9 +54,7 @@ class Listener:
             connection = self._wanted.pop(path, None)
         if connection is not None:
             with contextlib.suppress(OSError):
-                connection.send(
-                    json.dumps({"outcome": str(path), "result": result, "reason": reason}).encode()
-                )
+                connection.send(json.dumps({"outcome": str(path), "result": result, "reason": reason}).encode())
 
     def _serve(self, connection: socket.socket, forwarder: Forwarder) -> None:
         try:
@@ -164,9 +140,7 @@ def _senders(settings: Settings, configuration: Configuration, where: Endpoint) 
     section = configuration.gateway.forwarding
     if section.transport == "Plugin" and settings.post_fd is not None:
         connection, lock = socket.socket(fileno=settings.post_fd), threading.Lock()
-        plugin: list[Transport] = [
-            PluginTransport(connection, lock, section.timeout) for _ in range(PLUGIN_SENDERS)
-        ]
+        plugin: list[Transport] = [PluginTransport(connection, lock, section.timeout) for _ in range(PLUGIN_SENDERS)]
         return [Sender(transport, HttpTransport(where)) for transport in plugin]
     transports = [HttpTransport(where) for _ in range(configuration.connections)]
     return [Sender(transport, transport) for transport in transports]

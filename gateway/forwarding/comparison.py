@@ -74,10 +74,7 @@ def _same_elements(ours: Any, theirs: Any) -> bool:
     theirs.seek(0)
     try:
         first, second = pydicom.dcmread(ours), pydicom.dcmread(theirs)
-        if (
-            first.file_meta.TransferSyntaxUID.is_compressed
-            != second.file_meta.TransferSyntaxUID.is_compressed
-        ):
+        if first.file_meta.TransferSyntaxUID.is_compressed != second.file_meta.TransferSyntaxUID.is_compressed:
             return False
         if first.file_meta.TransferSyntaxUID.is_compressed and (
             first.file_meta.TransferSyntaxUID != second.file_meta.TransferSyntaxUID

@@ -121,9 +121,7 @@ class Forwarder:
                 self._log.warning("Orthanc lost a delivered instance; it is delivered again", name=name)
                 target = self._spool.ready / name
                 path.rename(target)
-                self.queue.add(
-                    Delivery(target, delivery.size, delivery.sop_instance_uid, delivery.orthanc_id)
-                )
+                self.queue.add(Delivery(target, delivery.size, delivery.sop_instance_uid, delivery.orthanc_id))
 
     def _identify(self, path: Path) -> Delivery | None:
         """Read from the file what a worker would have told; a file that is no instance goes to `failed`."""
@@ -203,12 +201,8 @@ class Forwarder:
         self._finish(delivery, "refused", reason)
 
     def _fail(self, path: Path, reason: str, attempts: int) -> None:
-        self._log.error(
-            "an instance cannot be delivered; it is kept in failed", name=path.name, reason=reason
-        )
-        self._spool.fail(
-            path, {"reason": reason, "attempts": attempts, "failed_at": time.strftime("%FT%T%z")}
-        )
+        self._log.error("an instance cannot be delivered; it is kept in failed", name=path.name, reason=reason)
+        self._spool.fail(path, {"reason": reason, "attempts": attempts, "failed_at": time.strftime("%FT%T%z")})
 
     def _retry_rest(self, batch: list[Delivery], reason: str) -> None:
         for delivery in batch:
@@ -284,9 +278,7 @@ class KeptDeliveries:
         while True:
             with self._changed:
                 while not self._stopped and not self._is_due():
-                    self._changed.wait(
-                        max(0.0, self._files[0][0] - time.monotonic()) if self._files else None
-                    )
+                    self._changed.wait(max(0.0, self._files[0][0] - time.monotonic()) if self._files else None)
                 if self._stopped:
                     return
                 _due, path, size = self._files.popleft()

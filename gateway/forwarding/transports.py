@@ -92,9 +92,7 @@ class HttpTransport:
         """GET a resource as a stream; to be closed by the caller."""
         return self._request("GET", uri, self._endpoint.timeout_s)
 
-    def _request(
-        self, method: str, uri: str, timeout_s: float, data: Body | None = None
-    ) -> requests.Response:
+    def _request(self, method: str, uri: str, timeout_s: float, data: Body | None = None) -> requests.Response:
         try:
             return self._session.request(
                 method,

@@ -80,9 +80,7 @@ def judge(reply: Reply) -> Judgement:
         return Judgement(verdict, f"Orthanc answers {name} ({code})")
     if reply.http_status is None:
         return Judgement(Verdict.HOLD, f"Orthanc's plugin answers error {code}")
-    text = f"Orthanc answers HTTP {reply.http_status}" + (
-        f", OrthancStatus {code}" if code is not None else ""
-    )
+    text = f"Orthanc answers HTTP {reply.http_status}" + (f", OrthancStatus {code}" if code is not None else "")
     if reply.http_status >= 500 and reply.http_status not in SERVER_ERRORS_OF_THE_PATH:
         return Judgement(Verdict.RETRY, text)
     return Judgement(Verdict.HOLD, text)

@@ -116,9 +116,7 @@ def echoscu(
     )
 
 
-def _storescu_command(
-    port: int, files: Sequence[Path], options: Sequence[str], called: str, calling: str
-) -> list[str]:
+def _storescu_command(port: int, files: Sequence[Path], options: Sequence[str], called: str, calling: str) -> list[str]:
     peer = ["-aet", calling, "-aec", called, "127.0.0.1", str(port)]
     return ["/usr/bin/storescu", "-v", *options, *peer, *map(str, files)]
 

@@ -125,9 +125,7 @@ class Orthanc(Server):
 
     def lookup(self, sop_instance_uid: str) -> str | None:
         """Orthanc's identifier of the instance, None if it is not there."""
-        found = [
-            one["ID"] for one in self.post("/tools/lookup", sop_instance_uid) if one["Type"] == "Instance"
-        ]
+        found = [one["ID"] for one in self.post("/tools/lookup", sop_instance_uid) if one["Type"] == "Instance"]
         return found[0] if found else None
 
     def file(self, identifier: str) -> bytes:

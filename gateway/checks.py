@@ -1,0 +1,87 @@
+"""What `dicom-gateway check` says: what a configuration means, what in it has no effect, whether Orthanc answers."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gateway.child import Settings
+from gateway.config import Configuration
+from gateway.forwarding.endpoint import endpoint
+from gateway.forwarding.transports import HttpTransport, Unreachable
+from gateway.requirements import FatalError, check_requirements
+from gateway.spool import Spool
+
+# Options of Orthanc that configure its DICOM server and say nothing to this gateway, and why.
+WITHOUT_EFFECT: Final[Mapping[str, str]] = {
+    "DicomThreadsCount": "every association has a thread of its own",
+    "DicomAlwaysAllowFind": "C-FIND is not offered yet",
+    "DicomAlwaysAllowFindWorklist": "worklist queries are not offered yet",
+    "DicomAlwaysAllowGet": "C-GET is not offered yet",
+    "DicomAlwaysAllowMove": "C-MOVE is not offered yet",
+    "DicomCheckModalityHost": "the host of a modality is not compared yet",
+    "DicomModalitiesInDatabase": "modalities are read from the configuration file",
+    "DicomTlsEnabled": "the DICOM port does not speak TLS yet",
+    "DicomTlsCertificate": "the DICOM port does not speak TLS yet",
+    "DicomTlsPrivateKey": "the DICOM port does not speak TLS yet",
+    "DicomTlsTrustedCertificates": "the DICOM port does not speak TLS yet",
+    "DicomTlsRemoteCertificateRequired": "the DICOM port does not speak TLS yet",
+    "DicomTlsMinimumProtocolVersion": "the DICOM port does not speak TLS yet",
+    "DicomTlsCiphersAccepted": "the DICOM port does not speak TLS yet",
+    "LimitFindResults": "C-FIND is not offered yet",
+    "LimitFindInstances": "C-FIND is not offered yet",
+    "StorageAccessOnFind": "C-FIND is not offered yet",
+    "CaseSensitivePN": "C-FIND is not offered yet",
+    "SynchronousCMove": "C-MOVE is not offered yet",
+    "AcceptedSopClasses": "all storage SOP classes are accepted",
+    "RejectedSopClasses": "all storage SOP classes are accepted",
+    "Worklists": "worklist queries are not offered yet",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the report; `ok` is False for what must be mended before a start."""
+
+    text: str
+    ok: bool = True
+
+
+def describe(settings: Settings, configuration: Configuration) -> Iterator[Line]:
+    """Yield what the gateway would do, without binding a port or changing anything."""
+    options, section = configuration.orthanc, configuration.gateway
+    yield Line(f"AE title {options.dicom_aet}, DICOM port {options.dicom_port} on {section.bind_address}")
+    called = f"only to {options.dicom_aet}" if options.dicom_check_called_aet else "under any called AE title"
+    yield Line(f"associations are accepted {called}")
+    always = [
+        name
+        for name, value in (("C-ECHO", options.dicom_always_allow_echo), ("C-STORE", options.dicom_always_allow_store))
+        if value
+    ]
+    yield Line(f"unknown AE titles may do: {', '.join(always) or 'nothing'}")
+    yield Line(f"{len(configuration.transfer_syntaxes)} transfer syntaxes accepted, {configuration.workers} workers")
+    yield Line(f"state directory {configuration.state_directory}")
+    if Spool(configuration.state_directory).ready.is_dir():
+        waiting = len(Spool(configuration.state_directory).names(Spool(configuration.state_directory).ready))
+        yield Line(f"{waiting} instances wait there for Orthanc")
+    try:
+        check_requirements(settings, configuration)
+    except FatalError as error:
+        yield Line(str(error), ok=False)
+    yield from (Line(f"{name}: has no effect here: {why}") for name, why in without_effect(settings.content))
+    yield _reach_orthanc(settings, configuration)
+
+
+def without_effect(content: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The options in `content` that have no effect on the gateway, with the reason."""
+    return [(name, WITHOUT_EFFECT[name]) for name in content if name in WITHOUT_EFFECT]
+
+
+def _reach_orthanc(settings: Settings, configuration: Configuration) -> Line:
+    where = endpoint(settings, configuration)
+    try:
+        reply = HttpTransport(where).get("/system")
+    except Unreachable as error:
+        return Line(f"Orthanc at {where.url} does not answer: {error}", ok=False)
+    if reply.http_status != 200:
+        return Line(f"Orthanc at {where.url} answers HTTP {reply.http_status} to GET /system", ok=False)
+    return Line(f"Orthanc at {where.url} answers; {configuration.connections} connections will be used")

@@ -1,0 +1,202 @@
+"""The command `dicom-gateway`: the roof towards a person."""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from gateway import VERSION, config, supervisor
+from gateway.checks import describe
+from gateway.child import Settings
+from gateway.config import Configuration
+from gateway.deliveries import request_rescan
+from gateway.orthanc_json import ConfigurationError, read_configuration
+from gateway.part10 import Part10Error, read_meta
+from gateway.spool import Spool
+
+EXIT_WRONG = 1
+EXIT_USAGE = 2
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="A DICOM network gateway for Orthanc.")
+queue = typer.Typer(no_args_is_help=True, help="The spool: what waits for Orthanc, what Orthanc refused.")
+app.add_typer(queue, name="queue")
+
+ConfigurationFile = Annotated[
+    Path, typer.Argument(help="Orthanc's configuration: a file, or a folder of *.json files.", show_default=False)
+]
+ConfigurationOption = Annotated[
+    Path,
+    typer.Option(
+        "--config",
+        "-c",
+        envvar="DICOM_GATEWAY_CONFIG",
+        help="Orthanc's configuration, to find the state directory.",
+        show_default=False,
+    ),
+]
+Name = Annotated[list[str], typer.Argument(help="Names as `queue list` shows them.", show_default=False)]
+
+
+def _fail(text: str) -> typer.Exit:
+    print(f"dicom-gateway: {text}", file=sys.stderr)
+    return typer.Exit(EXIT_WRONG)
+
+
+def _load(path: Path) -> tuple[Settings, Configuration]:
+    try:
+        content = read_configuration(path, os.environ)
+        base = (path if path.is_dir() else path.parent).absolute()
+        return Settings(content, str(base)), config.parse(content, base)
+    except ConfigurationError as error:
+        raise _fail(str(error)) from error
+
+
+@app.command()
+def serve(file: ConfigurationFile) -> None:
+    """Run the gateway without Orthanc's plugin. SIGTERM drains: no new associations, then the end."""
+    settings, _configuration = _load(file)
+    raise typer.Exit(supervisor.serve(settings))
+
+
+@app.command()
+def check(file: ConfigurationFile) -> None:
+    """Validate a configuration, say what it means and reach Orthanc. Nothing is bound or changed."""
+    settings, configuration = _load(file)
+    wrong = False
+    try:
+        for line in describe(settings, configuration):
+            print(line.text if line.ok else f"PROBLEM: {line.text}")
+            wrong |= not line.ok
+    except ConfigurationError as error:
+        raise _fail(str(error)) from error
+    raise typer.Exit(EXIT_WRONG if wrong else 0)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(VERSION)
+
+
+@queue.command("list")
+def list_queue(configuration: ConfigurationOption) -> None:
+    """List what waits for Orthanc (ready) and what it refused (failed)."""
+    spool = _spool(configuration)
+    table = Table("state", "name", "bytes", "age", "from", "to", "reason", box=None)
+    for state, folder in (("ready", spool.ready), ("failed", spool.failed)):
+        for name in spool.names(folder):
+            row = _row(spool, state, folder / name)
+            if row is not None:
+                table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+@queue.command()
+def show(names: Name, configuration: ConfigurationOption) -> None:
+    """Show one instance or several: who sent it, when, and why it failed."""
+    spool = _spool(configuration)
+    for name in names:
+        path = _find(spool, name)
+        for key, value in _details(spool, path).items():
+            print(f"{key}: {value}")
+
+
+@queue.command()
+def retry(names: Name, configuration: ConfigurationOption) -> None:
+    """Deliver failed instances again (`all` for every one)."""
+    spool = _spool(configuration)
+    for name in _expand(spool, names):
+        _in_failed(spool, name)
+        spool.retry(name)
+        print(f"{name}: waits for Orthanc again")
+    if not request_rescan(spool.root.parent):
+        print("no gateway runs on this spool: it will be delivered at the next start")
+
+
+@queue.command()
+def delete(names: Name, configuration: ConfigurationOption) -> None:
+    """Delete failed instances for good (`all` for every one)."""
+    spool = _spool(configuration)
+    for name in _expand(spool, names):
+        _in_failed(spool, name)
+        spool.discard(name)
+        print(f"{name}: deleted")
+
+
+def _spool(path: Path) -> Spool:
+    _settings, configuration = _load(path)
+    spool = Spool(configuration.state_directory)
+    if not spool.ready.is_dir():
+        raise _fail(f"{configuration.state_directory} holds no spool")
+    return spool
+
+
+def _expand(spool: Spool, names: list[str]) -> list[str]:
+    return spool.names(spool.failed) if names == ["all"] else names
+
+
+def _in_failed(spool: Spool, name: str) -> None:
+    if name not in spool.names(spool.failed):
+        raise _fail(f"{name} is not in failed")
+
+
+def _find(spool: Spool, name: str) -> Path:
+    for folder in (spool.failed, spool.ready, spool.delivered):
+        if name in spool.names(folder):
+            return folder / name
+    raise _fail(f"{name} is not in the spool")
+
+
+def _row(spool: Spool, state: str, path: Path) -> list[str] | None:
+    try:
+        details = _details(spool, path)
+    except FileNotFoundError:
+        return None  # delivered while we looked
+    return [
+        state,
+        path.name,
+        str(details["bytes"]),
+        str(details["age"]),
+        str(details.get("calling AE title", "")),
+        str(details.get("called AE title", "")),
+        str(details.get("reason", "")),
+    ]
+
+
+def _details(spool: Spool, path: Path) -> dict[str, Any]:
+    status = path.stat()
+    details: dict[str, Any] = {
+        "name": path.name,
+        "state": path.parent.name,
+        "bytes": status.st_size,
+        "age": f"{max(0.0, time.time() - status.st_mtime):.0f} s",
+    }
+    try:
+        with path.open("rb") as file:
+            meta, _offset = read_meta(file.fileno())
+    except Part10Error as error:
+        details["file meta information"] = f"unreadable: {error}"
+    else:
+        details |= {
+            "SOP Instance UID": meta.sop_instance_uid,
+            "SOP Class UID": meta.sop_class_uid,
+            "Transfer Syntax UID": meta.transfer_syntax_uid,
+            "calling AE title": meta.sending_ae_title,
+            "called AE title": meta.receiving_ae_title,
+            "sender": meta.sending_address,
+        }
+    return details | spool.note(path.name)
+
+
+def main() -> None:
+    """Entry point of the command `dicom-gateway`."""
+    app()
+
+
+if __name__ == "__main__":
+    main()
