@@ -57,6 +57,7 @@ class Gateway:
         self._process = None
         self._control = None
         self._thread = None
+        self._configuration = {}
 
     def start(self):
         """Start the gateway in the background; what goes wrong is said in Orthanc's log."""

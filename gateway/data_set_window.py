@@ -39,7 +39,7 @@ class Window(Protocol):
     """The bytes of a data set, read forwards."""
 
     end: int
-    """Length of the data set in bytes; one more than its greatest permitted length while unknown."""
+    """Length of the data set in bytes; the greatest permitted length while it is unknown."""
 
     def read(self, position: int) -> bytes:
         """The bytes from `position` on: at least 2 KiB of them, or up to the end and then `PADDING`.
@@ -77,7 +77,7 @@ class InflatedWindow:
     """A data set of Deflated Explicit VR Little Endian (PS3.5 A.5), inflated piece by piece."""
 
     def __init__(self, fd: int, offset: int, length: int, maximum_inflated_bytes: int) -> None:
-        self.end = maximum_inflated_bytes + 1
+        self.end = maximum_inflated_bytes
         self._maximum_inflated_bytes = maximum_inflated_bytes
         self._fd = fd
         self._next_input = offset

@@ -222,13 +222,10 @@ class ElementReader:
 
     def _item(self) -> None:
         """One item of a sequence, or the sequence's end (PS3.5 7.5)."""
-        container = self._container
-        if next(self._steps, None) is None:
-            self._too_many()
-        if self._position > self._last_start:
-            self._move_window(self._position)
-            container = self._container
         position = self._position
+        if position > self._last_start:
+            self._move_window(position)
+        container = self._container
         if position >= container.end:
             self._close_at_end()
             return

@@ -165,16 +165,21 @@ class Supervisor:
                 self._glue.send(json.dumps(message).encode() + b"\n")
 
     def _start_worker(self, process: Process) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            process.control = ours
-            self._start(process, "scp.worker", [str(theirs.fileno())], [theirs.fileno()])
+        control = self._start_with_control(process, "scp.worker", [])
         process.load, process.ready, process.last_pong = 0, False, time.monotonic()
-        self._selector.register(ours, selectors.EVENT_READ, lambda: self._on_worker(process))
+        self._selector.register(control, selectors.EVENT_READ, lambda: self._on_worker(process))
 
     def _start_forwarder(self, process: Process) -> None:
         post_fd = self._settings.post_fd
-        self._start(process, "gateway.forwarding", [], [] if post_fd is None else [post_fd])
+        self._start_with_control(process, "gateway.forwarding", [] if post_fd is None else [post_fd])
+
+    def _start_with_control(self, process: Process, module: str, fds: list[int]) -> socket.socket:
+        """Start a child that ends when the socket closes of which it gets the other end."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._start(process, module, [str(theirs.fileno())], [theirs.fileno(), *fds])
+        process.control = ours
+        return ours
 
     def _start(self, process: Process, module: str, arguments: list[str], fds: list[int]) -> None:
         process.popen = child.start(module, self._settings, arguments, fds)
@@ -203,7 +208,8 @@ class Supervisor:
 
     def _drop_control(self, process: Process) -> None:
         if process.control is not None:
-            self._selector.unregister(process.control)
+            with contextlib.suppress(KeyError):  # the forwarder's is not listened to
+                self._selector.unregister(process.control)
             process.control.close()
             process.control = None
             process.ready = False
@@ -297,8 +303,9 @@ class Supervisor:
         deadline = time.monotonic() + seconds + WORKER_END_GRACE_S
         for worker in self._workers:
             self._wait(worker, deadline)
-        if self._forwarder.popen is not None:
-            self._forwarder.popen.terminate()
+        if self._forwarder.control is not None:
+            with contextlib.suppress(OSError):
+                self._forwarder.control.send(b"stop")
             self._wait(self._forwarder, time.monotonic() + FORWARDER_END_GRACE_S)
         self._log.info("stopped")
 

@@ -1,6 +1,7 @@
 """The forwarder's process: the socket for workers, the sender threads, the signal to stop.
 
-Started by the supervisor as `python -I -m gateway.forwarding`, settings on standard input.
+Started by the supervisor as `python -I -m gateway.forwarding CONTROL_FD`, settings on standard input. A byte on the
+control socket means stop; its end means that the supervisor is dead, and the forwarder ends at once.
 """
 
 import contextlib
@@ -8,6 +9,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import threading
 from pathlib import Path
 from typing import Any, Final
@@ -98,8 +100,8 @@ def _delivery(path: Path, message: dict[str, Any]) -> Delivery:
 def main() -> None:
     """Entry point."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    control = socket.socket(fileno=int(sys.argv[1]))
     settings = read_settings()
     configuration = settings.configuration()
     settings.configure_log(configuration, "forwarder")
@@ -118,7 +120,8 @@ def main() -> None:
         thread.start()
     threading.Thread(target=listener.run, args=(forwarder,), daemon=True).start()
     threading.Thread(target=_start_up, args=(forwarder, where), daemon=True).start()
-    stop.wait()
+    if not control.recv(1):
+        os._exit(1)
     forwarder.stop()
     for thread in threads:
         thread.join(STOP_TIMEOUT_S / len(threads))

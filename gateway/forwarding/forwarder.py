@@ -72,10 +72,10 @@ class Forwarder:
                 self._deliver(sender, batch)
             except Unreachable as error:
                 self._hold(str(error))
-                self._retry_rest(batch, str(error))
+                self._give_back(batch, str(error), self._section.minimum_retry_delay)
             except OSError as error:
                 self._log.error("the spool cannot be read or written", reason=str(error))
-                self._retry_rest(batch, str(error))
+                self._give_back(batch, str(error), self._section.maximum_retry_delay)
 
     def do_not_retry(self, path: Path) -> None:
         """Nobody waits for `path` any more: if the attempt that runs right now fails, it was the last."""
@@ -173,9 +173,7 @@ class Forwarder:
     def _conclude(self, sender: Sender, delivery: Delivery, judgement: Judgement) -> None:
         verdict = judgement.verdict
         if verdict is Verdict.HOLD:
-            self._hold(judgement.reason)
-            self._retry(delivery, judgement.reason)
-            return
+            raise Unreachable(judgement.reason)
         self._way_is_free()
         if verdict is Verdict.RETRY:
             self._retry(delivery, judgement.reason)
@@ -204,23 +202,25 @@ class Forwarder:
         self._log.error("an instance cannot be delivered; it is kept in failed", name=path.name, reason=reason)
         self._spool.fail(path, {"reason": reason, "attempts": attempts, "failed_at": time.strftime("%FT%T%z")})
 
-    def _retry_rest(self, batch: list[Delivery], reason: str) -> None:
+    def _give_back(self, batch: list[Delivery], reason: str, delay_s: float) -> None:
+        """Trouble that is not known to be of one instance: each of the batch comes again, alone, after others."""
         for delivery in batch:
             if delivery.path in self.queue and not self.queue.is_delayed(delivery):
-                self._retry(delivery, reason)
+                self._again(delivery, reason, delay_s)
 
     def _retry(self, delivery: Delivery, reason: str) -> None:
+        attempt = self._attempts[delivery.path] = self._attempts.get(delivery.path, 0) + 1
+        self._again(delivery, reason, self._backoff.delay_s(attempt))
+
+    def _again(self, delivery: Delivery, reason: str, delay_s: float) -> None:
+        limit = self._section.give_up_after
         if delivery.path in self._unwanted:
             self._finish(delivery, "withdrawn", reason)
-            return
-        attempt = self._attempts[delivery.path] = self._attempts.get(delivery.path, 0) + 1
-        limit = self._section.give_up_after
-        if limit is not None and _age_s(delivery.path) > limit:
+        elif limit is not None and _age_s(delivery.path) > limit:
             self._refuse(delivery, f"given up after {limit:g} s: {reason}")
-            return
-        if attempt == 1:
+        else:
             self._log.debug("an instance is tried again later", name=delivery.path.name, reason=reason)
-        self.queue.retry(delivery, self._backoff.delay_s(attempt))
+            self.queue.retry(delivery, delay_s)
 
     def _hold(self, reason: str) -> None:
         with self._hold_lock:
