@@ -88,9 +88,9 @@ class HttpTransport:
         """GET a small resource."""
         return self._reply(self._request("GET", uri, self._endpoint.timeout_s))
 
-    def download(self, uri: str) -> requests.Response:
-        """GET a resource as a stream; to be closed by the caller."""
-        return self._request("GET", uri, self._endpoint.timeout_s)
+    def download(self, uri: str, order: bytes | None = None) -> requests.Response:
+        """GET a resource, or POST `order`, and answer as a stream; to be closed by the caller."""
+        return self._request("GET" if order is None else "POST", uri, self._endpoint.timeout_s, data=order)
 
     def _request(self, method: str, uri: str, timeout_s: float, data: Body | None = None) -> requests.Response:
         try:
