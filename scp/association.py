@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+import pydicom.config
 from pydicom.uid import UID
 from pynetdicom import AE, _config
 from pynetdicom.acse import ACSE
@@ -43,6 +44,8 @@ def configure_pynetdicom() -> None:
 
     What is no AE title or UID is for scp and gateway.admission to answer, not a reason to drop the connection.
     """
+    # Half of the time that a negotiation needs goes into regular expressions over UIDs that only have to be equal.
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     _config.LOG_HANDLER_LEVEL = "none"
     _config.LOG_REQUEST_IDENTIFIERS = False
     _config.LOG_RESPONSE_IDENTIFIERS = False
