@@ -11,6 +11,9 @@ from gateway.forwarding.transports import HttpTransport, Unreachable
 from gateway.requirements import FatalError, check_requirements
 from gateway.spool import Spool
 
+# The script that an Orthanc with the gateway in it names as `PythonScript`.
+GLUE_NAME: Final = "orthanc_glue.py"
+
 # Options of Orthanc that configure its DICOM server and say nothing to this gateway, and why.
 WITHOUT_EFFECT: Final[Mapping[str, str]] = {
     "DicomThreadsCount": "every association has a thread of its own",
@@ -60,9 +63,9 @@ def describe(settings: Settings, configuration: Configuration) -> Iterator[Line]
     yield Line(f"unknown AE titles may do: {', '.join(always) or 'nothing'}")
     yield Line(f"{len(configuration.transfer_syntaxes)} transfer syntaxes accepted, {configuration.workers} workers")
     yield Line(f"state directory {configuration.state_directory}")
-    if Spool(configuration.state_directory).ready.is_dir():
-        waiting = len(Spool(configuration.state_directory).names(Spool(configuration.state_directory).ready))
-        yield Line(f"{waiting} instances wait there for Orthanc")
+    yield from _look_into_spool(Spool(configuration.state_directory))
+    if _names_the_glue(settings) and options.dicom_server_enabled:
+        yield Line('"DicomServerEnabled" is not false: inside Orthanc the gateway would not start', ok=False)
     try:
         check_requirements(settings, configuration)
     except FatalError as error:
@@ -76,12 +79,27 @@ def without_effect(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, WITHOUT_EFFECT[name]) for name in content if name in WITHOUT_EFFECT]
 
 
+def _look_into_spool(spool: Spool) -> Iterator[Line]:
+    try:
+        if spool.ready.is_dir():
+            yield Line(f"{len(spool.names(spool.ready))} instances wait there for Orthanc")
+    except OSError as error:
+        yield Line(f"{spool.ready}: {error.strerror}: run this as the user of the gateway", ok=False)
+
+
+def _names_the_glue(settings: Settings) -> bool:
+    """Whether this is the configuration of an Orthanc that starts the gateway itself."""
+    return str(settings.content.get("PythonScript", "")).endswith(GLUE_NAME)
+
+
 def _reach_orthanc(settings: Settings, configuration: Configuration) -> Line:
     where = endpoint(settings, configuration)
     try:
         reply = HttpTransport(where).get("/system")
     except Unreachable as error:
         return Line(f"Orthanc at {where.url} does not answer: {error}", ok=False)
+    if reply.http_status == 401 and _names_the_glue(settings) and configuration.gateway.orthanc is None:
+        return Line(f"Orthanc at {where.url} answers and asks for a password; inside Orthanc the gateway needs none")
     if reply.http_status != 200:
         return Line(f"Orthanc at {where.url} answers HTTP {reply.http_status} to GET /system", ok=False)
     return Line(f"Orthanc at {where.url} answers; {configuration.connections} connections will be used")

@@ -131,7 +131,12 @@ def delete(names: Name, configuration: ConfigurationOption) -> None:
 def _spool(path: Path) -> Spool:
     _settings, configuration = _load(path)
     spool = Spool(configuration.state_directory)
-    if not spool.ready.is_dir():
+    try:
+        exists = spool.ready.is_dir()
+    except OSError as error:
+        text = f"{configuration.state_directory}: {error.strerror}: run this as the user of the gateway"
+        raise _fail(text) from error
+    if not exists:
         raise _fail(f"{configuration.state_directory} holds no spool")
     return spool
 

@@ -128,7 +128,7 @@ def make_private_directory(path: Path) -> None:
         path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
         status = path.stat()
     except OSError as error:
-        raise SpoolError(f"{path}: {error.strerror}") from error
+        raise SpoolError(f"{path}: {error.strerror}; DicomGateway.StateDirectory says where the state is") from error
     if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise SpoolError(
             f"{path}: holds patient data but others can access it (mode {status.st_mode & 0o777:o}): chmod 700 it"

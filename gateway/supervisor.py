@@ -240,12 +240,12 @@ class Supervisor:
             self._selector.register(self._listener, selectors.EVENT_READ, self._on_connection)
             if not self._announced:
                 self._announced = True
-                port = self._configuration.orthanc.dicom_port
-                self._log.info(
-                    f"DICOM gateway {self._configuration.orthanc.dicom_aet} listens on port {port}",
-                    workers=len(self._workers),
-                )
-                self._tell_glue({"state": "ready"})
+                options = self._configuration.orthanc
+                text = f"listening with AE title {options.dicom_aet} on port {options.dicom_port}"
+                if self._glue is None:
+                    self._log.info(text, workers=len(self._workers))
+                else:
+                    self._tell_glue({"state": "ready", "text": text})
         else:
             self._selector.unregister(self._listener)
         self._accepting = wanted

@@ -142,6 +142,10 @@ FRAGMENTS = item() + item(b"ABCD") + element(SEQUENCE_DELIMITATION, "")
         pytest.param(element(0x00291010, "UN", IMPLICIT_ITEM), id="UN holding items"),
         pytest.param(element(0x00291010, "UN", item(b"JFIF....")), id="UN that begins like an item"),
         pytest.param(element(0x00291010, "UN", item(item(b"\0\0\0\0"), IMPLICIT)), id="UN that begins like items"),
+        pytest.param(
+            element(0x00291010, "UN", IMPLICIT_ITEM + element(SEQUENCE_DELIMITATION, "") + b"\xff" * 9),
+            id="UN that begins like a delimited sequence",
+        ),
         pytest.param(element(PIXEL_DATA, "OB", FRAGMENTS, length=UNDEFINED), id="pixel data"),
         pytest.param(element(PIXEL_DATA, "OX", FRAGMENTS, length=UNDEFINED), id="pixel data with VR OX"),
         pytest.param(

@@ -69,6 +69,11 @@ def test_cut_data_set_passes_only_if_cut_between_elements_of_the_top_level(
     "fault",
     [
         "trailing bytes",
+        "sequence beyond the data",
+        "item beyond the data",
+        "delimiter across the end of an item",
+        "delimiter across the end of a sequence",
+        "delimiter of fragments across the end of an item",
         "value beyond the data",
         "value beyond the item",
         "item beyond the sequence",
@@ -97,6 +102,15 @@ def test_fault_is_refused(fault: str, syntax: str) -> None:
     end_of_item, end_of_sequence = e(ITEM_DELIMITATION, ""), e(SEQUENCE_DELIMITATION, "")
     data_set = {
         "trailing bytes": text + bytes(4),
+        "sequence beyond the data": s(e(ITEM, "", text), 100),
+        "item beyond the data": s(e(ITEM, "", text, 100), UNDEFINED),
+        "delimiter across the end of an item": s(e(ITEM, "", end_of_item[:4])) + end_of_item[4:] + text,
+        "delimiter across the end of a sequence": s(end_of_sequence[:4]) + end_of_sequence[4:] + text,
+        "delimiter of fragments across the end of an item": s(
+            e(ITEM, "", e(PIXEL_DATA, "OB", end_of_sequence[:4], UNDEFINED))
+        )
+        + end_of_sequence[4:]
+        + text,
         "value beyond the data": e(0x00080050, "SH", b"AB", 3),
         "value beyond the item": s(e(ITEM, "", e(0x00080050, "SH", b"AB", 4))) + text,
         "item beyond the sequence": s(e(ITEM, "", b"", len(text))) + text,
@@ -165,12 +179,24 @@ def test_depth_is_limited_however_it_is_hidden(syntax: str, form: str) -> None:
         assert time.perf_counter() - begin < 1
 
 
-def test_depth_is_seen_behind_an_error_that_dcmtk_forgives() -> None:
-    """DCMTK does not ask whether an item fits into its sequence, where it knows the sequence."""
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_depth_is_seen_wherever_a_window_ends(syntax: str) -> None:
+    deep = nested(DEFAULT_LIMITS.maximum_depth + 1, syntax, "defined private UN")
+    for filling in range((8 << 10) - 60, 8 << 10, 2):
+        assert_refused(element(0x00091010, "OB", bytes(filling), syntax) + deep, syntax)
+
+
+def test_depth_is_seen_behind_errors_that_dcmtk_forgives() -> None:
+    """Where DCMTK knows a private sequence, it reads on behind these, into what would be a skipped value."""
     creator = element(0x00290010, "LO", b"CARDIO-D.R. 1.0 ", IMPLICIT)
     deep = nested(100, IMPLICIT, "undefined")
-    forgiven = element(0x00291000, "", element(ITEM, "", syntax=IMPLICIT, length=len(deep)), IMPLICIT)
-    assert_refused(creator + forgiven + deep, IMPLICIT)
+    after = element(0x00291001, "", bytes(8), IMPLICIT)
+    end_of_sequence = element(SEQUENCE_DELIMITATION, "", syntax=IMPLICIT)
+    for value in (
+        element(ITEM, "", deep, IMPLICIT, length=len(deep) + len(after)),  # an item larger than its sequence
+        item(b"", IMPLICIT) + end_of_sequence + deep,  # a sequence that ends early
+    ):
+        assert_refused(creator + element(0x00291000, "", value, IMPLICIT) + after, IMPLICIT)
 
 
 def test_number_of_elements_is_limited() -> None:
@@ -201,6 +227,13 @@ def test_inflated_size_may_be_exactly_the_limit() -> None:
     data_set = element(0x00420011, "OB", bytes(200_000))
     check(data_set, DEFLATED, Limits(maximum_inflated_bytes=len(data_set)))
     assert_refused(data_set, DEFLATED, Limits(maximum_inflated_bytes=len(data_set) - 1))
+
+
+def test_length_beyond_the_end_of_much_deflated_data_is_refused() -> None:
+    content = item(element(0x00420011, "OB", bytes(200_000)))
+    check(sequence(REFERENCED_IMAGE_SEQUENCE, content), DEFLATED)
+    assert_refused(element(REFERENCED_IMAGE_SEQUENCE, "SQ", content, length=len(content) + 2), DEFLATED)
+    assert_refused(element(0x00420011, "OB", bytes(200_000), length=200_001), DEFLATED)
 
 
 def test_corrupt_or_truncated_deflate_stream_is_refused() -> None:
