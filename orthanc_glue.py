@@ -160,6 +160,9 @@ class Gateway:
                 message = json.loads(line)
                 if message["state"] == "fatal":
                     reason = message["reason"]
+                elif message["state"] == "ready":
+                    # At the level at which Orthanc reports its own servers: seen without --verbose.
+                    orthanc.LogWarning(f"DICOM gateway: {message['text']}")
         return reason
 
     def _give_up(self, reason):

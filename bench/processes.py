@@ -12,7 +12,7 @@ SAMPLE_INTERVAL_S = 0.25
 
 # A server's own program, and what the gateway's processes call themselves on their command lines.
 SERVER = "server"
-GATEWAY_ROLES = ("worker", "forwarder", "supervisor")
+GATEWAY_ROLES = ("worker", "forwarding", "supervisor")
 GATEWAY_OTHER = "gateway"
 
 

@@ -50,7 +50,7 @@ COLUMNS = {
         Column("gateway", "gateway_cpu_s_per_1000"),
         Column("peak MB: server", "server_peak_mb"),
         Column("worker", "worker_peak_mb"),
-        Column("forwarder", "forwarder_peak_mb"),
+        Column("forwarder", "forwarding_peak_mb"),
         Column("supervisor", "supervisor_peak_mb"),
         Column("other", "gateway_peak_mb"),
     ),

@@ -1,7 +1,7 @@
 """Who may do what: Orthanc's permissions, as they stand in its configuration.
 
-Source: DicomCheckCalledAet, StrictAetComparison, DicomAlwaysAllow*, DicomModalities (Orthanc Book). Known modalities
-may do what their entry allows; others what DicomAlwaysAllow* allows.
+Source: DicomCheckCalledAet, StrictAetComparison, DicomAlwaysAllow*, DicomModalities (Orthanc Book). Everybody may do
+what DicomAlwaysAllow* allows, whatever an entry of DicomModalities says; known modalities what their entry allows.
 """
 
 from dataclasses import dataclass
@@ -76,10 +76,10 @@ class Admission:
 
     def allows(self, calling: str, verb: Verb) -> bool:
         """Whether the peer `calling` may do `verb`."""
+        if self._always(verb):
+            return True
         entries = self._modalities.get(self._key(calling), [])
-        if not entries:
-            return self._always(verb)
-        return all(entry.allow_echo if verb is Verb.ECHO else entry.allow_store for entry in entries)
+        return bool(entries) and all(entry.allow_echo if verb is Verb.ECHO else entry.allow_store for entry in entries)
 
     def option_for(self, calling: str, verb: Verb) -> str:
         """The option that would allow `verb` to `calling`, for the log line of a refusal."""

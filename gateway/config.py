@@ -116,6 +116,11 @@ class GatewaySection(_Section):
     log: LogSection = Field(default_factory=LogSection)
 
 
+def _read_port(value: Any) -> Any:
+    """Orthanc takes the port of a modality as a number or as text."""
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+
+
 class Modality(BaseModel):
     """One entry of Orthanc's `DicomModalities`, array or object form (Orthanc Book, "Configuration")."""
 
@@ -123,7 +128,7 @@ class Modality(BaseModel):
 
     ae_title: AeTitle = Field(alias="AET")
     host: str = Field(alias="Host")
-    port: Port = Field(alias="Port")
+    port: Annotated[Port, BeforeValidator(_read_port)] = Field(alias="Port")
     allow_echo: bool = Field(default=True, alias="AllowEcho")
     allow_store: bool = Field(default=True, alias="AllowStore")
 
@@ -204,12 +209,15 @@ class Configuration(BaseModel):
         """HTTP connections to Orthanc: a third of Orthanc's threads at most, so that users keep the rest."""
         return max(1, min(self.gateway.forwarding.connections, self.orthanc.http_threads_count // 3))
 
-    def acknowledges_when_stored(self, called_ae_title: str) -> bool:
-        """Whether a C-STORE to this called AE title is answered only once Orthanc has the instance."""
+    def acknowledges_when_stored(self, calling_ae_title: str) -> bool:
+        """Whether a C-STORE from this calling AE title is answered only once Orthanc has the instance."""
         choice = self.gateway.acknowledge
         if isinstance(choice, str):
             return choice == "Stored"
-        return choice.get(called_ae_title) == "Stored"
+        if self.orthanc.strict_aet_comparison:
+            return choice.get(calling_ae_title) == "Stored"
+        wanted = calling_ae_title.upper()
+        return any(mode == "Stored" for title, mode in choice.items() if title.upper() == wanted)
 
 
 def parse(content: Mapping[str, Any], base_directory: Path) -> Configuration:
@@ -243,16 +251,29 @@ def parse(content: Mapping[str, Any], base_directory: Path) -> Configuration:
     )
 
 
+# Where pydantic speaks of Python instead of the file.
+_TEXTS: Final = {
+    "extra_forbidden": "unknown option",
+    "dict_type": "expected an object",
+    "model_type": "expected an object",
+    "string_pattern_mismatch": "expected http:// or https:// and a host",
+}
+
+
 def _explain(error: ValidationError, prefix: str = "") -> list[str]:
     """One line per mistake, in the words of the file: path of the key, what was expected, never the value."""
-    lines = []
+    mistakes: dict[str, list[str]] = {}
     for mistake in error.errors(include_url=False, include_input=False):
-        path = ".".join([prefix] * bool(prefix) + [str(part) for part in mistake["loc"]])
-        text = mistake["msg"].removeprefix("Value error, ")
-        if mistake["type"] == "extra_forbidden":
-            text = "unknown option"
-        lines.append(f"{path}: {text}")
-    return lines
+        keys = [str(part) for part in mistake["loc"] if not _is_alternative(part)]
+        said = mistake["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+        text = _TEXTS.get(mistake["type"], said)
+        mistakes.setdefault(".".join([prefix] * bool(prefix) + keys), []).append(text)
+    return [f"{path}: {', or '.join(dict.fromkeys(texts))}" for path, texts in mistakes.items()]
+
+
+def _is_alternative(part: str | int) -> bool:
+    """Whether this part of a path is no key of the file but pydantic's name for one of several types."""
+    return isinstance(part, str) and ("[" in part or part == "str")
 
 
 def password(section: OrthancSection, configuration: Configuration) -> str | None:

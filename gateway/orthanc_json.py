@@ -19,7 +19,11 @@ class ConfigurationError(Exception):
 # A string is matched first, so that "http://..." is not taken for a comment.
 _TOKENS = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z0-9_]+)(?::-([^}]*))?\}")
+# A default may stand in quotes, which are not part of it; outside of quotes it holds none.
+_VARIABLE = re.compile(r"""\$\{([^:}]+)(?::-(?:'([^']*)'|"([^"]*)"|([^"'}]*)))?\}""")
+
+# Orthanc's parser takes a comma after the last value. What is matched by the group, such as "[,", stays.
+_LAST_COMMAS = re.compile(r'("(?:\\.|[^"\\])*"|[\[{,]\s*,)|,(?=\s*[}\]])', re.DOTALL)
 
 
 def strip_comments(text: str) -> str:
@@ -34,7 +38,25 @@ def strip_comments(text: str) -> str:
 
 def substitute_variables(text: str, environment: Mapping[str, str]) -> str:
     """Replace `${NAME}` and `${NAME:-default}` as Orthanc does: what is not set becomes empty."""
-    return _VARIABLE.sub(lambda match: environment.get(match.group(1), match.group(2) or ""), text)
+
+    def value(match: re.Match[str]) -> str:
+        name, *defaults = match.groups()
+        return environment.get(name, next(filter(None, defaults), ""))
+
+    return _VARIABLE.sub(value, text)
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON as Orthanc's parser does: with comments, tabs in strings, a comma after the last value.
+
+    Raises json.JSONDecodeError.
+    """
+    text = _LAST_COMMAS.sub(lambda match: match.group(1) or " ", strip_comments(text))
+    return json.JSONDecoder(strict=False, parse_constant=_refuse_constant).decode(text)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise json.JSONDecodeError(f"{name} is no JSON value", "", 0)
 
 
 def read_configuration(path: Path, environment: Mapping[str, str]) -> dict[str, Any]:
@@ -66,7 +88,7 @@ def _read_file(path: Path, environment: Mapping[str, str]) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{path}: not UTF-8 at byte {error.start}") from error
     try:
-        content = json.loads(strip_comments(substitute_variables(text, environment)))
+        content = parse_json(substitute_variables(text, environment))
     except json.JSONDecodeError as error:
         raise ConfigurationError(f"{path}: line {error.lineno}: {error.msg}") from error
     if not isinstance(content, dict):

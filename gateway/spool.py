@@ -53,13 +53,15 @@ class Spool:
         fsync_directory(self.root)
         fsync_directory(self.root.parent)
 
-    def recover(self) -> int:
+    def recover(self, pid: int | None = None) -> int:
         """Remove what dead writers left half received; return the number of files removed.
 
-        A writer that still lives holds its lock, and its folder is left alone.
+        A writer that still lives holds its lock, and its folder is left alone. `pid`: only the folders of this
+        process, which has ended; others may just be making theirs, and have no lock yet.
         """
         removed = 0
-        for folder in [path for path in self.incoming.iterdir() if path.is_dir()]:
+        pattern = "*" if pid is None else f"{pid}-*"
+        for folder in [path for path in self.incoming.glob(pattern) if path.is_dir()]:
             lock = _try_lock(folder / _LOCK_NAME)
             if lock is None:
                 continue

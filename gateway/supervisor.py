@@ -117,7 +117,7 @@ class Supervisor:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             self._listener = socket.create_server((host, port), family=family, backlog=LISTEN_BACKLOG)
         except OSError as error:
-            raise FatalError(f"cannot listen on DICOM port {port} ({host}): {error.strerror}") from error
+            raise FatalError(f"cannot listen on DICOM port {port} ({host}): {_reason(error)}") from error
         self._listener.setblocking(False)
 
     def _watch_signals(self) -> None:
@@ -223,6 +223,15 @@ class Supervisor:
         delay = min(LAST_RESTART_DELAY_S, FIRST_RESTART_DELAY_S * 2 ** (process.failures - 1))
         process.restart_at = time.monotonic() + delay
         self._log.error("process ended and is started again", name=process.name, status=status, delay=delay)
+        if process.popen is not None:
+            self._remove_half_received(process.popen.pid)
+
+    def _remove_half_received(self, pid: int) -> None:
+        """What a process that ended had not acknowledged is not kept until the next start: it can be large."""
+        try:
+            Spool(self._configuration.state_directory).recover(pid)
+        except OSError as error:
+            self._log.error("cannot remove what was half received", reason=str(error))
 
     def _reap(self, process: Process) -> int | None:
         if process.pidfd is not None:
@@ -324,6 +333,12 @@ class Supervisor:
             if process.popen is not None:
                 process.popen.kill()
                 process.popen.wait()
+
+
+def _reason(error: OSError) -> str:
+    """What the system says, without what socket.create_server adds to it."""
+    text = error.strerror or str(error)
+    return text.partition(" (while attempting")[0]
 
 
 def serve(settings: Settings) -> int:

@@ -1,4 +1,4 @@
-"""Transfer syntaxes that Orthanc 1.10.1 knows, in its order of preference, and which of them are accepted.
+"""Transfer syntaxes that Orthanc 1.10.1 accepts, in its order of preference, and which of them are accepted.
 
 Source: PS3.6 table A-1; the order is that of the built-in SCP, which takes the first of its own list that
 the peer proposes (uncompressed first).
@@ -23,7 +23,6 @@ _MPEG2 = ("1.2.840.10008.1.2.4.100", "1.2.840.10008.1.2.4.101")
 _MPEG4 = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (102, 103, 104, 105, 106))
 _H265 = ("1.2.840.10008.1.2.4.107", "1.2.840.10008.1.2.4.108")
 _RLE = ("1.2.840.10008.1.2.5",)
-_RFC_2557_AND_XML = ("1.2.840.10008.1.2.6.1", "1.2.840.10008.1.2.6.2")
 
 PREFERENCE: Final = (
     EXPLICIT_VR_LITTLE_ENDIAN,
@@ -38,7 +37,6 @@ PREFERENCE: Final = (
     *_MPEG4,
     *_H265,
     *_RLE,
-    *_RFC_2557_AND_XML,
 )
 
 # What each of Orthanc's booleans takes away (asked of Orthanc 1.10.1, whose "JpegLossless" is JPEG-LS only).
@@ -61,8 +59,11 @@ def accepted(options: Mapping[str, Any]) -> tuple[str, ...]:
     `AcceptedTransferSyntaxes` is a list of UIDs with the wildcards * and ?; the booleans then add or take
     away their group. Values were validated by gateway.config.
     """
-    patterns = options.get("AcceptedTransferSyntaxes") or ["1.2.840.10008.1.*"]
-    chosen = {uid for uid in PREFERENCE if any(fnmatch.fnmatchcase(uid, pattern) for pattern in patterns)}
+    patterns = options.get("AcceptedTransferSyntaxes")
+    if patterns is None:
+        patterns = ["1.2.840.10008.1.*"]
+    wildcards = [pattern.replace("[", "[[]") for pattern in patterns]  # Orthanc knows * and ? only
+    chosen = {uid for uid in PREFERENCE if any(fnmatch.fnmatchcase(uid, wildcard) for wildcard in wildcards)}
     for option, group in BOOLEAN_OPTIONS.items():
         if options.get(option) is True:
             chosen.update(group)

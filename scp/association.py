@@ -21,13 +21,13 @@ from pynetdicom.association import Association
 from pynetdicom.transport import AddressInformation
 
 from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from gateway.admission import Admission, Rejection
+from gateway.admission import Admission, Rejection, Verb
 from gateway.config import Configuration
 from gateway.log import get_logger
-from scp.command_set import Command, encode_response, p_data_tf
+from scp.command_set import C_ECHO_RQ, C_STORE_RQ, Command, encode_response, p_data_tf
 from scp.contexts import ContextPolicy, Offer
 from scp.messages import MessageReceiver
-from scp.statuses import Answer
+from scp.statuses import Answer, Status
 from scp.storage import AssociationStore, Peers, StorageService
 from scp.upper_layer import UpperLayer
 
@@ -35,6 +35,9 @@ from scp.upper_layer import UpperLayer
 ACSE_TIMEOUT_S: Final = 30.0
 PERMANENT: Final = 1
 USER_REJECTION: Final = 1
+# Results of PS3.8 table 9-18 that are about what exists here, and how many UIDs a log line names.
+_NOT_SUPPORTED: Final = {3: "abstract syntax not supported", 4: "transfer syntaxes not supported"}
+LOGGED_UIDS: Final = 10
 
 _numbers = itertools.count(1)
 
@@ -126,6 +129,21 @@ class AcceptedAssociation(Association):
         """Accepted presentation contexts by ID."""
         return self._accepted_cx
 
+    def refusal(self, context_id: int, field: int) -> Answer | None:
+        """Return why a request with this Command Field is not served on this accepted context, or None.
+
+        Permissions were looked at when the contexts were negotiated, so a request must be of its context.
+        """
+        verb = self._environment.contexts.verb(str(self._accepted_cx[context_id].abstract_syntax))
+        if field == C_STORE_RQ and verb is not Verb.STORE:
+            return Answer(Status.SOP_CLASS_NOT_SUPPORTED, "the presentation context is not for storage")
+        # Some modalities send C-ECHO on whatever context they have.
+        if field == C_ECHO_RQ and not self._environment.admission.allows(self.upper_layer.ae_titles[1], Verb.ECHO):
+            return Answer(Status.SOP_CLASS_NOT_SUPPORTED, "the presentation context is not for verification")
+        if field not in (C_STORE_RQ, C_ECHO_RQ) and verb is not None:
+            return Answer(Status.UNRECOGNIZED_OPERATION, f"command 0x{field:04X} on a context for {verb.name}")
+        return None
+
     def run_reactor(self) -> None:
         """Serve the association. Nothing that happens here reaches another association."""
         phase = "negotiation"
@@ -165,15 +183,14 @@ class AcceptedAssociation(Association):
         """Wait for the A-ASSOCIATE-RQ and answer it; True when the association is established."""
         primitive = self.dul.receive_pdu(wait=True, timeout=ACSE_TIMEOUT_S)
         if primitive is None or self.upper_layer.is_closed:
-            self.log.debug(
-                "connection without A-ASSOCIATE-RQ",
-                reason=self.upper_layer.end_reason or "closed by the peer",
-            )
+            if self.upper_layer.end_reason:
+                self.log.info("connection ended before an association", reason=self.upper_layer.end_reason)
+            else:
+                self.log.debug("connection without A-ASSOCIATE-RQ")
             return False
         self.requestor.primitive = primitive
-        calling = (primitive.calling_ae_title or "").strip()
-        called = (primitive.called_ae_title or "").strip()
-        self.log = self.log.bind(calling=calling, called=called)
+        called, calling = self.upper_layer.ae_titles
+        self.log = self.upper_layer.log = self.log.bind(calling=calling, called=called)
         rejection = self._environment.admission.reject(calling, called)
         if rejection is not None:
             self._reject(rejection)
@@ -185,6 +202,7 @@ class AcceptedAssociation(Association):
         self._log_forbidden(calling, offer)
         self._prepare_messages(calling, called)
         self.acse.negotiate_association()
+        self._log_not_supported()
         return bool(self.is_established)
 
     def _reject(self, rejection: Rejection) -> None:
@@ -200,6 +218,17 @@ class AcceptedAssociation(Association):
                 reason="not permitted",
                 option=self._environment.admission.option_for(calling, verb),
             )
+
+    def _log_not_supported(self) -> None:
+        for result, reason in _NOT_SUPPORTED.items():
+            refused = sorted({str(c.abstract_syntax) for c in self.rejected_contexts if c.result == result})
+            if refused:
+                more = f" and {len(refused) - LOGGED_UIDS} more" if len(refused) > LOGGED_UIDS else ""
+                self.log.warning(
+                    "presentation contexts not accepted",
+                    reason=reason,
+                    abstract_syntaxes=",".join(refused[:LOGGED_UIDS]) + more,
+                )
 
     def _prepare_messages(self, calling: str, called: str) -> None:
         peers = Peers(

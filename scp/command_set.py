@@ -10,6 +10,7 @@ from typing import Final
 
 C_STORE_RQ: Final = 0x0001
 C_ECHO_RQ: Final = 0x0030
+C_CANCEL_RQ: Final = 0x0FFF
 RESPONSE_BIT: Final = 0x8000
 NO_DATA_SET: Final = 0x0101
 

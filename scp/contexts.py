@@ -77,7 +77,7 @@ class ContextPolicy:
         """Return what of the proposed `abstract_syntaxes` this peer may use."""
         supported, forbidden = [], {}
         for uid in dict.fromkeys(map(str, abstract_syntaxes)):
-            verb = self._verb(uid)
+            verb = self.verb(uid)
             if verb is None:
                 continue
             if not self._admission.allows(calling_ae_title, verb):
@@ -86,7 +86,8 @@ class ContextPolicy:
             supported.append(_context(uid, UNCOMPRESSED if verb is Verb.ECHO else self._storage_syntaxes))
         return Offer(supported, forbidden)
 
-    def _verb(self, abstract_syntax: str) -> Verb | None:
+    def verb(self, abstract_syntax: str) -> Verb | None:
+        """What a context of this abstract syntax is for; None for what is not served here."""
         if abstract_syntax == VERIFICATION:
             return Verb.ECHO
         if abstract_syntax in STORAGE_CLASSES:

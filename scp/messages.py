@@ -9,7 +9,15 @@ from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import P_DATA
 
 from scp import command_set
-from scp.command_set import C_ECHO_RQ, C_STORE_RQ, NO_DATA_SET, Command, InvalidCommand
+from scp.command_set import (
+    C_CANCEL_RQ,
+    C_ECHO_RQ,
+    C_STORE_RQ,
+    NO_DATA_SET,
+    RESPONSE_BIT,
+    Command,
+    InvalidCommand,
+)
 from scp.pdu_reader import InvalidPdu
 from scp.statuses import SUCCESS, Answer
 
@@ -38,6 +46,25 @@ class StoreService(Protocol):
 
     def begin(self, command: Command, context_id: int) -> IncomingDataSet:
         """A request came; its data set follows."""
+
+
+class _Refused:
+    """A request that is not served: its data set is dropped."""
+
+    def __init__(self, answer: Answer, log: Any) -> None:
+        self._answer = answer
+        self._log = log
+
+    def write(self, piece: memoryview) -> None:
+        """Dropped."""
+
+    def finish(self) -> Answer:
+        """The refusal."""
+        self._log.warning("request refused", status=f"0x{self._answer.status.code:04X}", reason=self._answer.comment)
+        return self._answer
+
+    def abandon(self) -> None:
+        """There is nothing to drop."""
 
 
 class _Identifier:
@@ -85,7 +112,7 @@ class MessageReceiver:
         elif self._data_set is not None and context_id == self._context_id:
             self._data_set.write(piece)
             if complete and control & _LAST_BIT:
-                self._finish_store()
+                self._finish()
         elif self._identifier is not None and context_id == self._context_id:
             self._identifier.add(control, piece, complete)
             if complete and control & _LAST_BIT:
@@ -122,17 +149,22 @@ class MessageReceiver:
         except InvalidCommand as error:
             raise InvalidPdu(str(error)) from error
         self._command = command
-        if command.field == C_STORE_RQ:
-            self._data_set = self._store.begin(command, context_id)
+        if command.field & RESPONSE_BIT:
+            raise InvalidPdu(f"response 0x{command.field:04X} to a request that was never sent")
+        refusal = self._association.refusal(context_id, command.field)
+        if command.field == C_CANCEL_RQ and refusal is not None:
+            return  # it has no response (PS3.7 9.3.2.3), and there is nothing to cancel
+        if refusal is not None or command.field == C_STORE_RQ:
+            self._data_set = _Refused(refusal, self._log) if refusal else self._store.begin(command, context_id)
             if command.data_set_type == NO_DATA_SET:
-                self._finish_store()
+                self._finish()
         elif command.field == C_ECHO_RQ:
             self._association.respond(context_id, command, SUCCESS)
         else:
             identifier = _Identifier(self._association, context_id, data)
             self._identifier = identifier if command.data_set_type != NO_DATA_SET else None
 
-    def _finish_store(self) -> None:
+    def _finish(self) -> None:
         data_set, command = self._data_set, self._command
         if data_set is None or command is None:
             raise InvalidPdu("end of a data set that never began")

@@ -13,6 +13,8 @@ from typing import Final
 
 P_DATA_TF: Final = 0x04
 A_ASSOCIATE_RQ: Final = 0x01
+A_RELEASE_RQ: Final = 0x05
+A_ABORT: Final = 0x07
 
 # 128 presentation contexts with 45 transfer syntaxes each are about 170 KB; user information a few KB more.
 MAXIMUM_ASSOCIATE_PDU_BYTES: Final = 1024 * 1024

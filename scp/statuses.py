@@ -20,6 +20,7 @@ class Status(Enum):
     SUCCESS = StatusText(0x0000, "Success", "PS3.7 C.1.1")
     INVALID_SOP_INSTANCE = StatusText(0x0117, "Invalid SOP Instance", "PS3.7 C.5.12")
     SOP_CLASS_NOT_SUPPORTED = StatusText(0x0122, "SOP Class Not Supported", "PS3.7 C.5.20")
+    UNRECOGNIZED_OPERATION = StatusText(0x0211, "Unrecognized Operation", "PS3.7 C.5")
     OUT_OF_RESOURCES = StatusText(0xA700, "Refused: Out of Resources", "PS3.4 B.2.3")
     DATA_SET_DOES_NOT_MATCH = StatusText(0xA900, "Error: Data Set does not match SOP Class", "PS3.4 B.2.3")
     CANNOT_UNDERSTAND = StatusText(0xC000, "Error: Cannot understand", "PS3.4 B.2.3")

@@ -161,7 +161,7 @@ class IncomingInstance:
             return self._refuse(refusal)
         self._file = None
         self._counters.bytes += file.size
-        if self._service.configuration.acknowledges_when_stored(self._peers.called_ae_title):
+        if self._service.configuration.acknowledges_when_stored(self._peers.calling_ae_title):
             return self._store_now(file, header)
         return self._spool(file, header)
 

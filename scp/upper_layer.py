@@ -19,7 +19,16 @@ from pynetdicom.fsm import InvalidEventError
 from pynetdicom.transport import AssociationSocket
 
 from gateway.log import get_logger
-from scp.pdu_reader import P_DATA_TF, ConnectionEnded, InvalidPdu, PduReader
+from scp import associate_request
+from scp.pdu_reader import (
+    A_ABORT,
+    A_ASSOCIATE_RQ,
+    A_RELEASE_RQ,
+    P_DATA_TF,
+    ConnectionEnded,
+    InvalidPdu,
+    PduReader,
+)
 
 # How long a peer may take to close after we said A-RELEASE-RP, A-ASSOCIATE-RJ or A-ABORT. Closing at once
 # with unread bytes would reset the connection, and the peer might never see what we said.
@@ -32,6 +41,9 @@ KEEPALIVE_PROBES: Final = 4
 
 _TRANSPORT_CLOSED: Final = "Evt17"
 _INVALID_PDU: Final = "Evt19"
+
+# What an acceptor may be sent besides data and A-ABORT, by state (PS3.8 table 9-10).
+_EXPECTED: Final = frozenset({("Sta2", A_ASSOCIATE_RQ), ("Sta6", A_RELEASE_RQ)})
 
 
 class DataHandler(Protocol):
@@ -70,14 +82,17 @@ class UpperLayer(DULServiceProvider):
         super().__init__(assoc)
         self.handler: DataHandler | None = None
         self.end_reason = ""
+        # Called and calling AE title of the A-ASSOCIATE-RQ, as sent.
+        self.ae_titles = ("", "")
         # Set by another thread that also shuts the reading side down: end with an A-ABORT.
         self.interrupted = False
         self._reader: PduReader | None = None
-        self._log = get_logger()
+        # The association binds what it learns of the peer.
+        self.log = get_logger()
 
     def attach(self, client_socket: socket.socket, maximum_pdu_bytes: int, log: Any) -> None:
         """Take over the accepted connection. The state machine goes to Sta2."""
-        self._log = log
+        self.log = log
         self._reader = PduReader(client_socket, maximum_pdu_bytes)
         self.assoc.set_socket(PeerSocket(self.assoc, client_socket))
         self._act()
@@ -126,7 +141,7 @@ class UpperLayer(DULServiceProvider):
 
     def refuse(self, reason: str) -> None:
         """The peer broke the protocol: A-ABORT by the service provider (PS3.8 AA-1, AA-7, AA-8)."""
-        self._log.warning("aborting: invalid PDU", reason=reason)
+        self.log.warning("aborting: invalid PDU", reason=reason)
         self.end_reason = reason
         self.event_queue.put(_INVALID_PDU)
 
@@ -162,11 +177,22 @@ class UpperLayer(DULServiceProvider):
 
     def _decode(self, pdu_type: int, length: int, deadline: float | None) -> None:
         body = self.reader.body(length, deadline)
+        if pdu_type == A_ABORT:
+            self.end_reason = "aborted by the peer"
+        elif (self.state_machine.current_state, pdu_type) not in _EXPECTED:
+            raise InvalidPdu(f"unexpected PDU of type 0x{pdu_type:02X}")
+        elif pdu_type == A_ASSOCIATE_RQ:
+            self.ae_titles = associate_request.ae_titles(body)
+            body = associate_request.decodable(body)
         data = bytearray(struct.pack(">BxL", pdu_type, length)) + body
         try:
             pdu, event = self._decode_pdu(data)
+            if pdu_type == A_ASSOCIATE_RQ:
+                self.end_reason = associate_request.check(pdu)
+        except InvalidPdu:
+            raise
         except Exception as error:
-            raise InvalidPdu(f"PDU of type 0x{pdu_type:02X} cannot be decoded: {error}") from error
+            raise InvalidPdu(f"PDU of type 0x{pdu_type:02X} cannot be decoded: {error!r}") from error
         self._recv_pdu.put(pdu)
         self.event_queue.put(event)
 
@@ -197,7 +223,7 @@ class UpperLayer(DULServiceProvider):
                 self.reader.set_timeout(LINGER_S)
                 self.reader.discard_until_end(time.monotonic() + LINGER_S)
             except OSError:
-                self._log.debug("connection was gone before it was closed")
+                self.log.debug("connection was gone before it was closed")
         self._close()
 
     def _close(self) -> None:

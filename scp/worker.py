@@ -8,6 +8,7 @@ closes, the supervisor is dead and the worker ends at once: what it was receivin
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -45,6 +46,9 @@ class Worker:
             message = json.loads(packet)
             if "connection" in message and fds:
                 self._serve(socket.socket(fileno=fds[0]), tuple(message["connection"]))
+            elif "connection" in message:
+                self._log.error("connection refused: no descriptor is left", peer=message["connection"][0])
+                self._on_end()
             elif "ping" in message:
                 self._tell({"pong": message["ping"]})
             elif "drain" in message:
@@ -53,13 +57,11 @@ class Worker:
 
     def _serve(self, connection: socket.socket, address: tuple[Any, ...]) -> None:
         try:
-            association = AcceptedAssociation(self._environment, connection, address, self._on_end)
-        except OSError as error:  # the peer was gone before we looked
-            self._log.info("connection lost before it was served", peer=address[0], reason=str(error))
+            AcceptedAssociation(self._environment, connection, address, self._on_end).start()
+        except (OSError, RuntimeError) as error:  # the peer was gone before we looked, or no thread can be started
+            self._log.warning("connection lost before it was served", peer=address[0], reason=str(error))
             connection.close()
             self._on_end()
-            return
-        association.start()
 
     def _on_end(self) -> None:
         self._tell({"ended": 1})
@@ -81,10 +83,17 @@ class Worker:
             self._control.send(json.dumps(message).encode())
 
 
+def _allow_descriptors() -> None:
+    """Raise the limit of open descriptors as far as permitted: each association needs one, and one per instance."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def main() -> None:
     """Entry point: `python -I -m scp.worker CONTROL_FD`, settings on standard input."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _allow_descriptors()
     control = socket.socket(fileno=int(sys.argv[1]))
     settings = read_settings()
     configuration = settings.configuration()

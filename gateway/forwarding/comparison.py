@@ -6,18 +6,21 @@ differ, because Orthanc's copy came by another way that encoded it anew, the dec
 
 import json
 import os
+import struct
 import tempfile
+import warnings
+import zlib
 from pathlib import Path
 from typing import Any, Final
 
 import pydicom
 import requests
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import UID
 from urllib3.exceptions import HTTPError
 
 from gateway.forwarding.transports import HttpTransport, Unreachable
 from gateway.part10 import Part10Error, read_meta
+from gateway.transfer_syntaxes import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, UNCOMPRESSED
 
 _CHUNK_BYTES: Final = 1024 * 1024
 # Decoding holds both copies in memory; what is larger must agree byte by byte.
@@ -30,16 +33,41 @@ _ADDED_BY_ENCODERS: Final = frozenset({0x00082111})
 # POST /instances/{id}/modify: all identifiers stay, nothing but the transfer syntax changes.
 _TRANSCODE_ONLY: Final = {"Keep": ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"], "Force": True}
 
+# What Orthanc can transcode into without loss.
+_TRANSCODABLE: Final = frozenset({*UNCOMPRESSED, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN})
+
+# Orthanc itself cannot do it with this instance; any other answer speaks of the path.
+_CANNOT: Final = frozenset({400, 404, 500})
+
+# What pydicom raises when it cannot decode a value.
+_DECODER_ERRORS: Final = (
+    InvalidDicomError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+
+
+class CopyError(Exception):
+    """Orthanc's index has the instance, but Orthanc cannot give it out."""
+
 
 def is_same_instance(transport: HttpTransport, orthanc_id: str, path: Path) -> bool:
     """Whether Orthanc's instance `orthanc_id` has the same data set as the file `path`.
 
     What Orthanc transcoded on arrival (IngestTranscoding) it is asked to transcode back, without storing
-    anything. Raises Unreachable when Orthanc's copy cannot be read, OSError when ours cannot.
+    anything. Raises CopyError when Orthanc cannot read its own copy, Unreachable when it cannot be asked, OSError
+    when ours cannot be read.
     """
     with path.open("rb") as ours, tempfile.TemporaryFile() as copy:
         if not _download(transport, f"/instances/{orthanc_id}/file", None, copy):
-            raise Unreachable("Orthanc does not give out the instance that it calls already stored")
+            raise CopyError("Orthanc does not give out the instance that it calls already stored")
         if _same_bytes(ours, copy):
             return True
         if max(os.fstat(ours.fileno()).st_size, os.fstat(copy.fileno()).st_size) > MAXIMUM_DECODED_BYTES:
@@ -47,20 +75,22 @@ def is_same_instance(transport: HttpTransport, orthanc_id: str, path: Path) -> b
         our_syntax, their_syntax = _transfer_syntax(ours), _transfer_syntax(copy)
         if our_syntax == their_syntax:
             return _same_elements(ours, copy)
-        if our_syntax.is_compressed:
+        if our_syntax not in _TRANSCODABLE:
             return False
         with tempfile.TemporaryFile() as transcoded:
-            order = json.dumps({**_TRANSCODE_ONLY, "Transcode": str(our_syntax)}).encode()
+            order = json.dumps({**_TRANSCODE_ONLY, "Transcode": our_syntax}).encode()
             if not _download(transport, f"/instances/{orthanc_id}/modify", order, transcoded):
                 return False
             return _same_elements(ours, transcoded, _ADDED_BY_ENCODERS)
 
 
 def _download(transport: HttpTransport, uri: str, order: bytes | None, target: Any) -> bool:
-    """Write what Orthanc answers to a GET, or to a POST of `order`, into `target`; False when it is an error."""
+    """Write what Orthanc answers to a GET, or to a POST of `order`, into `target`; False when it cannot do it."""
     with transport.download(uri, order) as response:
-        if response.status_code != 200:
+        if response.status_code in _CANNOT:
             return False
+        if response.status_code != 200:
+            raise Unreachable(f"Orthanc answers HTTP {response.status_code}")
         try:
             for chunk in response.iter_content(_CHUNK_BYTES):
                 target.write(chunk)
@@ -70,11 +100,11 @@ def _download(transport: HttpTransport, uri: str, order: bytes | None, target: A
     return True
 
 
-def _transfer_syntax(file: Any) -> UID:
+def _transfer_syntax(file: Any) -> str:
     try:
-        return UID(read_meta(file.fileno())[0].transfer_syntax_uid)
+        return read_meta(file.fileno())[0].transfer_syntax_uid
     except Part10Error:
-        return UID("")
+        return ""
 
 
 def _same_bytes(ours: Any, theirs: Any) -> bool:
@@ -93,17 +123,19 @@ def _same_bytes(ours: Any, theirs: Any) -> bool:
 def _same_elements(ours: Any, theirs: Any, but: frozenset[int] = frozenset()) -> bool:
     ours.seek(0)
     theirs.seek(0)
-    try:
-        first, second = pydicom.dcmread(ours), pydicom.dcmread(theirs)
-        _strip(first, but)
-        _strip(second, but)
-        return bool(first == second)
-    except (InvalidDicomError, ValueError, KeyError, AttributeError, NotImplementedError, TypeError):
-        return False  # what cannot be compared is not called the same
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of ugly values; they would go to standard error
+        try:
+            first, second = pydicom.dcmread(ours), pydicom.dcmread(theirs)
+            _strip(first, but)
+            _strip(second, but)
+            return bool(first == second)
+        except _DECODER_ERRORS:
+            return False  # what cannot be compared is not called the same
 
 
 def _strip(data_set: pydicom.Dataset, but: frozenset[int]) -> None:
-    """Remove `but` and what an encoder adds or drops at will: group lengths (PS3.5 7.2), trailing padding (PS3.10 7.2)."""
+    """Remove `but`, and what encoders add or drop at will (PS3.5 7.2, PS3.10 7.2)."""
     for tag in list(data_set.keys()):
         if tag.element == 0 or tag == _DATA_SET_TRAILING_PADDING or tag in but:
             del data_set[tag]

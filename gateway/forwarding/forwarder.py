@@ -1,25 +1,26 @@
 """The forwarder's work: take a batch, post it, read the answer, move the file. See docs/architecture.md."""
 
 import io
+import os
 import random
 import threading
 import time
 import zipfile
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from gateway.config import ForwardingSection
 from gateway.deliveries import Result
-from gateway.forwarding.comparison import is_same_instance
+from gateway.forwarding.comparison import CopyError, is_same_instance
 from gateway.forwarding.queue import SMALL_BYTES, DeliveryQueue
 from gateway.forwarding.transports import HttpTransport, Transport, Unreachable
-from gateway.forwarding.verdicts import Judgement, Reply, Verdict, judge, judge_batch
+from gateway.forwarding.verdicts import Judgement, Verdict, judge, judge_batch
 from gateway.log import get_logger
 from gateway.part10 import Part10Error, orthanc_id, read_meta
-from gateway.spool import Delivery, Spool
+from gateway.spool import Delivery, Spool, move
 from gateway.structure import StructureError, check_structure
 
 INSTANCES: Final = "/instances"
@@ -62,29 +63,37 @@ class Forwarder:
         self._unwanted: set[Path] = set()
         self._holds = 0
         self._hold_lock = threading.Lock()
+        self._stopping = threading.Event()
         self._kept = KeptDeliveries(spool, section.keep_delivered, section.keep_delivered_bytes)
         self._log = get_logger()
 
     def run(self, sender: Sender) -> None:
         """One sender thread's loop; returns after `stop`."""
         while batch := self.queue.take(self._section.batch_size):
+            rest = deque(batch)
             try:
-                self._deliver(sender, batch)
+                self._deliver(sender, rest)
             except Unreachable as error:
-                self._hold(str(error))
-                self._give_back(batch, str(error), self._section.minimum_retry_delay)
+                if self._hold(str(error)):
+                    # The way was free until this one: if it is to blame, it must not hold the others again and again.
+                    self._back_off(rest.popleft(), str(error))
+                self._give_back(rest, str(error), self._section.minimum_retry_delay)
             except OSError as error:
                 self._log.error("the spool cannot be read or written", reason=str(error))
-                self._give_back(batch, str(error), self._section.maximum_retry_delay)
+                self._give_back(rest, str(error), self._section.maximum_retry_delay)
 
     def do_not_retry(self, path: Path) -> None:
         """Nobody waits for `path` any more: if the attempt that runs right now fails, it was the last."""
         self._unwanted.add(path)
+        if self.queue.withdraw(path):  # that attempt failed a moment ago
+            self._attempts.pop(path, None)
+            self._on_outcome(path, "withdrawn", "Orthanc did not take it in time")
         if path not in self.queue:
             self._unwanted.discard(path)
 
     def stop(self) -> None:
-        """Let the sender threads end after what they have in hand."""
+        """Let the sender threads end after what they have in hand, and `check_delivered` before the next one."""
+        self._stopping.set()
         self.queue.stop()
         self._kept.stop()
 
@@ -98,49 +107,59 @@ class Forwarder:
                     self.queue.add(delivery)
 
     def check_delivered(self, transport: HttpTransport) -> None:
-        """At start: is what was delivered shortly before the last end still in Orthanc? If not, deliver it again."""
-        for name in self._spool.names(self._spool.delivered):
-            path = self._spool.delivered / name
-            delivery = self._identify(path)
-            if delivery is None:
+        """At start: is what was delivered shortly before the last end still in Orthanc? If not, deliver it again.
+
+        One that Orthanc says nothing about is asked for again after the others. Returns when all are settled, or
+        after `stop`.
+        """
+        names = deque(self._spool.names(self._spool.delivered))
+        attempt = 0
+        while names and not self._stopping.is_set():
+            name = names.popleft()
+            if self._is_settled(transport, name):
+                attempt = 0
                 continue
-            attempt = 0
-            while True:
-                attempt += 1
-                try:
-                    reply = transport.get(f"{INSTANCES}/{delivery.orthanc_id}")
-                except Unreachable as error:
-                    reply = Reply(None, orthanc_status=0)
-                    self._log.debug("cannot check what was delivered", reason=str(error))
-                if reply.http_status in (200, 404):
-                    break
-                time.sleep(self._backoff.delay_s(attempt))
-            if reply.http_status == 200:
-                self._kept.add(path, delivery.size)
-            else:
-                self._log.warning("Orthanc lost a delivered instance; it is delivered again", name=name)
-                target = self._spool.ready / name
-                path.rename(target)
-                self.queue.add(Delivery(target, delivery.size, delivery.sop_instance_uid, delivery.orthanc_id))
+            names.append(name)
+            attempt += 1
+            self._stopping.wait(self._backoff.delay_s(attempt))
+
+    def _is_settled(self, transport: HttpTransport, name: str) -> bool:
+        """Ask for one file of `delivered`; False when the answer says neither yes nor no."""
+        path = self._spool.delivered / name
+        delivery = self._identify(path)
+        if delivery is None:
+            return True
+        try:
+            status = transport.get(f"{INSTANCES}/{delivery.orthanc_id}").http_status
+        except Unreachable as error:
+            self._log.debug("cannot check what was delivered", name=name, reason=str(error))
+            return False
+        if status == 200:
+            self._kept.add(path, delivery.size)
+        elif status == 404:
+            self._log.warning("Orthanc lost a delivered instance; it is delivered again", name=name)
+            try:
+                target = move(path, self._spool.ready)
+            except FileNotFoundError:
+                return True  # its time was over just now
+            self.queue.add(Delivery(target, delivery.size, delivery.sop_instance_uid, delivery.orthanc_id))
+        return status in (200, 404)
 
     def _identify(self, path: Path) -> Delivery | None:
         """Read from the file what a worker would have told; a file that is no instance goes to `failed`."""
         try:
-            with path.open("rb") as file:
-                meta, offset = read_meta(file.fileno())
-                size = path.stat().st_size
-                header = check_structure(file.fileno(), offset, size - offset, meta.transfer_syntax_uid)
+            try:
+                return _read_delivery(path)
+            except (Part10Error, StructureError) as error:
+                self._fail(path, f"no instance that can be delivered: {error}", 0)
         except FileNotFoundError:
-            return None  # delivered in the meantime
-        except (Part10Error, StructureError) as error:
-            self._fail(path, f"no instance that can be delivered: {error}", 0)
-            return None
-        identifier = orthanc_id(
-            header.patient_id, header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid
-        )
-        return Delivery(path, size, header.sop_instance_uid, identifier)
+            pass  # delivered in the meantime
+        except OSError as error:
+            self._log.error("the spool cannot be read or written", name=path.name, reason=str(error))
+        return None
 
-    def _deliver(self, sender: Sender, batch: list[Delivery]) -> None:
+    def _deliver(self, sender: Sender, batch: deque[Delivery]) -> None:
+        """Deliver `batch` and take out of it what came to an end or into the queue again."""
         judgements: dict[str, Judgement] = {}
         if len(batch) > 1:
             body = _zip(batch)
@@ -148,12 +167,14 @@ class Forwarder:
             judgements = judge_batch(reply)
             if judgements:
                 self._way_is_free()
-        for delivery in batch:
+        while batch:
+            delivery = batch[0]
             judgement = judgements.get(delivery.orthanc_id)
             if judgement is None:
                 judgement = self._post_alone(sender, delivery)
             if judgement is not None:
                 self._conclude(sender, delivery, judgement)
+            batch.popleft()
 
     def _post_alone(self, sender: Sender, delivery: Delivery) -> Judgement | None:
         try:
@@ -179,13 +200,25 @@ class Forwarder:
             self._retry(delivery, judgement.reason)
         elif verdict is Verdict.REFUSED:
             self._refuse(delivery, judgement.reason)
-        elif verdict is Verdict.ALREADY_STORED and not is_same_instance(
-            sender.http, judgement.orthanc_id or delivery.orthanc_id, delivery.path
-        ):
-            self._refuse(delivery, DIFFERS)
+        elif verdict is Verdict.ALREADY_STORED:
+            self._compare(sender, delivery, judgement)
         else:
-            self._kept.take_over(delivery)
-            self._finish(delivery, "delivered", judgement.reason)
+            self._accept(delivery, judgement.reason)
+
+    def _compare(self, sender: Sender, delivery: Delivery, judgement: Judgement) -> None:
+        try:
+            is_same = is_same_instance(sender.http, judgement.orthanc_id or delivery.orthanc_id, delivery.path)
+        except CopyError as error:
+            self._retry(delivery, str(error))
+            return
+        if is_same:
+            self._accept(delivery, judgement.reason)
+        else:
+            self._refuse(delivery, DIFFERS)
+
+    def _accept(self, delivery: Delivery, reason: str) -> None:
+        self._kept.take_over(delivery)
+        self._finish(delivery, "delivered", reason)
 
     def _finish(self, delivery: Delivery, result: Result, reason: str) -> None:
         self._attempts.pop(delivery.path, None)
@@ -202,13 +235,17 @@ class Forwarder:
         self._log.error("an instance cannot be delivered; it is kept in failed", name=path.name, reason=reason)
         self._spool.fail(path, {"reason": reason, "attempts": attempts, "failed_at": time.strftime("%FT%T%z")})
 
-    def _give_back(self, batch: list[Delivery], reason: str, delay_s: float) -> None:
+    def _give_back(self, batch: deque[Delivery], reason: str, delay_s: float) -> None:
         """Trouble that is not known to be of one instance: each of the batch comes again, alone, after others."""
         for delivery in batch:
-            if delivery.path in self.queue and not self.queue.is_delayed(delivery):
-                self._again(delivery, reason, delay_s)
+            self._again(delivery, reason, delay_s)
 
     def _retry(self, delivery: Delivery, reason: str) -> None:
+        if delivery.path not in self._attempts:
+            self._log.warning("an instance is not taken; it is tried again", name=delivery.path.name, reason=reason)
+        self._back_off(delivery, reason)
+
+    def _back_off(self, delivery: Delivery, reason: str) -> None:
         attempt = self._attempts[delivery.path] = self._attempts.get(delivery.path, 0) + 1
         self._again(delivery, reason, self._backoff.delay_s(attempt))
 
@@ -216,25 +253,34 @@ class Forwarder:
         limit = self._section.give_up_after
         if delivery.path in self._unwanted:
             self._finish(delivery, "withdrawn", reason)
-        elif limit is not None and _age_s(delivery.path) > limit:
-            self._refuse(delivery, f"given up after {limit:g} s: {reason}")
-        else:
-            self._log.debug("an instance is tried again later", name=delivery.path.name, reason=reason)
-            self.queue.retry(delivery, delay_s)
+            return
+        if limit is not None and _age_s(delivery.path) > limit:
+            try:
+                self._refuse(delivery, f"given up after {limit:g} s: {reason}")
+                return
+            except OSError as error:
+                self._log.error("the spool cannot be read or written", name=delivery.path.name, reason=str(error))
+        self.queue.retry(delivery, delay_s)
 
-    def _hold(self, reason: str) -> None:
+    def _hold(self, reason: str) -> bool:
+        """Trouble on the way: the queue waits, longer each time. Returns whether the way was free until now."""
         with self._hold_lock:
+            if self.queue.is_held():
+                return False  # another sender met the same trouble just before
             self._holds += 1
-            delay = self._backoff.delay_s(self._holds)
             first = self._holds == 1
-        self.queue.hold(delay)
+            self.queue.hold(self._backoff.delay_s(self._holds))
         if first:
             self._log.error("Orthanc takes nothing; the queue waits", reason=reason, waiting=len(self.queue))
+        return first
 
     def _way_is_free(self) -> None:
-        if self._holds and self.queue.release():
-            with self._hold_lock:
-                self._holds = 0
+        if not self._holds:
+            return
+        with self._hold_lock:
+            was_held = self.queue.release()
+            self._holds = 0
+        if was_held:
             self._log.warning("Orthanc takes instances again", waiting=len(self.queue))
 
 
@@ -289,7 +335,19 @@ class KeptDeliveries:
         return bool(self._files) and (self._bytes > self._keep_bytes or self._files[0][0] <= time.monotonic())
 
 
-def _zip(batch: list[Delivery]) -> bytes:
+def _read_delivery(path: Path) -> Delivery:
+    """What a worker would have told of the file. Raises Part10Error, StructureError, OSError."""
+    with path.open("rb") as file:
+        meta, offset = read_meta(file.fileno())
+        size = os.fstat(file.fileno()).st_size
+        header = check_structure(file.fileno(), offset, size - offset, meta.transfer_syntax_uid)
+    identifier = orthanc_id(
+        header.patient_id, header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid
+    )
+    return Delivery(path, size, header.sop_instance_uid, identifier)
+
+
+def _zip(batch: Iterable[Delivery]) -> bytes:
     """The files of a batch in one stored ZIP. A file that is gone is left out: alone, it will be noticed."""
     body = io.BytesIO()
     with zipfile.ZipFile(body, "w", zipfile.ZIP_STORED) as archive:

@@ -35,7 +35,8 @@ class DeliveryQueue:
         self._alone: set[Path] = set()
         self._numbers = itertools.count()
         self._held_until: float | None = None
-        self._probing = False
+        # While held: what was given out to try whether the trouble is over, and has no outcome yet.
+        self._probe: set[Path] = set()
         self._stopped = False
 
     def __len__(self) -> int:
@@ -68,8 +69,12 @@ class DeliveryQueue:
                     delivery = heapq.heappop(self._delayed)[2]
                     self._next[delivery.path] = delivery
                 if self._next and self._may_send(now):
-                    self._probing = self._held_until is not None
-                    return self._batch(maximum_count)
+                    batch = self._batch(maximum_count)
+                    if self._held_until is not None:
+                        self._probe = {delivery.path for delivery in batch}
+                    if self._next or self._delayed:
+                        self._changed.notify()  # whoever waits next knows for how long
+                    return batch
                 self._changed.wait(self._wait_time(now))
             return []
 
@@ -78,6 +83,7 @@ class DeliveryQueue:
         with self._changed:
             del self._known[delivery.path]
             self._alone.discard(delivery.path)
+            self._end_probe(delivery)
             del self._active[delivery.sop_instance_uid]
             waiting = self._behind.get(delivery.sop_instance_uid)
             if waiting:
@@ -90,19 +96,20 @@ class DeliveryQueue:
         """Give a taken delivery out again after `delay_s`, alone."""
         with self._changed:
             self._alone.add(delivery.path)
+            self._end_probe(delivery)
             heapq.heappush(self._delayed, (self._clock() + delay_s, next(self._numbers), delivery))
             self._changed.notify()
 
-    def is_delayed(self, delivery: Delivery) -> bool:
-        """Whether the delivery was given back by `retry` and waits."""
+    def is_held(self) -> bool:
+        """Whether nothing is given out, because of a `hold` whose time is not over."""
         with self._changed:
-            return any(entry[2] is delivery for entry in self._delayed)
+            return self._held_until is not None and self._clock() < self._held_until
 
     def hold(self, delay_s: float) -> None:
         """Trouble on the way: give nothing out for `delay_s`, then one batch until `release`."""
         with self._changed:
             self._held_until = self._clock() + delay_s
-            self._probing = False
+            self._probe.clear()
             self._changed.notify_all()
 
     def release(self) -> bool:
@@ -110,7 +117,7 @@ class DeliveryQueue:
         with self._changed:
             was_held = self._held_until is not None
             self._held_until = None
-            self._probing = False
+            self._probe.clear()
             if was_held:
                 self._changed.notify_all()
             return was_held
@@ -146,12 +153,19 @@ class DeliveryQueue:
         self._active[delivery.sop_instance_uid] = delivery
         self._next[delivery.path] = delivery
 
+    def _end_probe(self, delivery: Delivery) -> None:
+        # A probe may end without an answer, for example because its files are gone: then another must follow.
+        if delivery.path in self._probe:
+            self._probe.remove(delivery.path)
+            if not self._probe:
+                self._changed.notify_all()
+
     def _may_send(self, now: float) -> bool:
-        return self._held_until is None or (now >= self._held_until and not self._probing)
+        return self._held_until is None or (now >= self._held_until and not self._probe)
 
     def _wait_time(self, now: float) -> float | None:
         dues = []
-        if self._held_until is not None and not self._probing and self._next:
+        if self._held_until is not None and not self._probe and self._next:
             dues.append(self._held_until)
         if self._delayed:
             dues.append(self._delayed[0][0])

@@ -50,7 +50,12 @@ STORE_STATUSES: Final = {
 # Orthanc's error codes that speak of the instance itself. Refusals count only with Orthanc's own HTTP status for them,
 # or from the plugin.
 REFUSAL_HTTP_STATUSES: Final = frozenset({400, 404, None})
-REFUSALS: Final = {15: "BadFileFormat", 21: "InexistentTag"}
+REFUSALS: Final = {
+    3: "ParameterOutOfRange",  # an unknown VR in the file meta information
+    5: "BadParameterType",  # an identifier (UID, Patient ID) whose VR is OB or unknown
+    15: "BadFileFormat",
+    21: "InexistentTag",
+}
 TROUBLES: Final = {
     14: ("CannotWriteFile", Verdict.HOLD),
     19: ("FullStorage", Verdict.HOLD),
@@ -117,5 +122,5 @@ def judge_batch(reply: Reply) -> dict[str, Judgement]:
 def _parse(body: bytes) -> Any:
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

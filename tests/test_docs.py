@@ -1,0 +1,216 @@
+"""What the documents say about options, statuses, verdicts and commands is what the code does."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, cli, config
+from gateway.checks import WITHOUT_EFFECT
+from gateway.forwarding import verdicts
+from gateway.forwarding.verdicts import Reply, Verdict
+from gateway.transfer_syntaxes import PREFERENCE
+from scp.contexts import STORAGE_CLASSES
+from scp.statuses import Status
+
+ROOT: Final = Path(__file__).parent.parent
+DOCUMENTS: Final = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+CONFIGURATION: Final = ROOT / "docs" / "configuration.md"
+OPERATIONS: Final = ROOT / "docs" / "operations.md"
+CONFORMANCE: Final = ROOT / "docs" / "conformance.md"
+
+# Which section of configuration.md describes which model.
+SECTIONS: Final[dict[str, type[BaseModel]]] = {
+    "### `DicomGateway`": config.GatewaySection,
+    "### `DicomGateway.Forwarding`": config.ForwardingSection,
+    "### `DicomGateway.Orthanc`": config.OrthancSection,
+    "### `DicomGateway.Log`": config.LogSection,
+    "## Options of Orthanc": config.OrthancOptions,
+    "### An entry of `DicomModalities`": config.Modality,
+}
+
+
+def section(document: Path, heading: str) -> str:
+    """The text under `heading`, up to the next heading."""
+    text = document.read_text()
+    assert f"\n{heading}\n" in text, f"{document.name} has no {heading!r}"
+    return re.split(r"\n#+ ", text.split(f"\n{heading}\n", 1)[1])[0]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of all rows of the tables in `text`, without their heads."""
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    rules = [number for number, row in enumerate(cells) if set("".join(row)) == {"-"}]
+    heads = {number - 1 for number in rules} | set(rules)
+    return [row for number, row in enumerate(cells) if number not in heads]
+
+
+def shown(field: Any) -> str:
+    """How configuration.md writes the default of a field."""
+    default = field.get_default(call_default_factory=True)
+    if default is PydanticUndefined:
+        return "required"
+    if isinstance(default, BaseModel):
+        return ""
+    if default is None:
+        return "none"
+    if isinstance(default, float) and default.is_integer():
+        default = int(default)
+    return f"`{json.dumps(default)}`"
+
+
+@pytest.mark.parametrize("heading", SECTIONS)
+def test_every_option_stands_in_configuration_with_its_default(heading: str) -> None:
+    fields = SECTIONS[heading].model_fields.values()
+    expected = {f"`{field.alias}`": shown(field) for field in fields}
+    described = {row[0]: row[2] for row in rows(section(CONFIGURATION, heading))}
+    assert described == expected
+
+
+def test_options_without_effect_are_those_of_check() -> None:
+    described = {row[0].strip("`"): row[1] for row in rows(section(CONFIGURATION, "## Options without effect"))}
+    assert described == dict(WITHOUT_EFFECT)
+
+
+def test_example_of_configuration_is_valid_and_means_what_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = section(CONFIGURATION, "## `dicom-gateway check`")
+    example, output = (block for block in indented_blocks(text) if block.startswith(("{", "$")))
+    file = tmp_path / "gateway.json"
+    file.write_text(example)
+    with pytest.raises(SystemExit):
+        cli.app(["check", str(file)])
+    printed = capsys.readouterr().out.splitlines()
+    described = output.splitlines()[1:]
+    # The last line is about whether an Orthanc answers, the state directory about what is there.
+    assert [line for line in printed[:-1] if "wait there" not in line] == described[:-1]
+    assert "Orthanc at http://127.0.0.1:8042" in described[-1]
+
+
+def indented_blocks(text: str) -> Iterator[str]:
+    """The code blocks of `text`, without their indentation."""
+    for block in re.findall(r"(?:(?:    .*)?\n)+", text):
+        code = "\n".join(line[4:] for line in block.splitlines()).strip("\n")
+        if code:
+            yield code
+
+
+def test_statuses_of_conformance_are_those_of_the_code() -> None:
+    described = [tuple(row[:3]) for row in rows(section(CONFORMANCE, "#### Statuses"))]
+    assert described == [(f"0x{s.code:04X}", s.value.name, s.value.source) for s in Status]
+
+
+def test_transfer_syntaxes_of_conformance_are_in_the_order_of_preference() -> None:
+    assert tuple(row[0] for row in rows(section(CONFORMANCE, "### Transfer syntaxes"))) == PREFERENCE
+
+
+def test_storage_classes_of_conformance_are_those_of_the_code() -> None:
+    described = [row[0] for row in rows(section(CONFORMANCE, "## Storage SOP classes"))]
+    assert sorted(described) == sorted(STORAGE_CLASSES)
+    assert f"| Storage | {len(STORAGE_CLASSES)} SOP classes" in CONFORMANCE.read_text()
+
+
+def test_implementation_of_conformance_is_that_of_the_code() -> None:
+    described = [row[1] for row in rows(section(CONFORMANCE, "### Implementation identification"))]
+    assert described == [IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME]
+
+
+def described_verdicts() -> tuple[dict[str, str], dict[str, str]]:
+    """operations.md's two tables: verdict to meaning, Orthanc's answer to verdict."""
+    table = rows(section(OPERATIONS, "## What Orthanc's answers mean"))
+    names = {verdict.name for verdict in Verdict}
+    return (
+        {row[0]: row[1] for row in table if row[0] in names},
+        {row[0]: row[1] for row in table if row[0] not in names},
+    )
+
+
+def test_every_verdict_is_explained() -> None:
+    assert described_verdicts()[0].keys() == {verdict.name for verdict in Verdict}
+
+
+def test_verdicts_of_operations_are_those_of_the_code() -> None:
+    expected = {f'`"Status": "{status}"`': verdict.name for status, verdict in verdicts.STORE_STATUSES.items()}
+    expected |= {f"`OrthancStatus` {code}, {name}": "REFUSED" for code, name in verdicts.REFUSALS.items()}
+    expected |= {f"`OrthancStatus` {code}, {n}": verdict.name for code, (n, verdict) in verdicts.TROUBLES.items()}
+    statuses = ", ".join(map(str, sorted(verdicts.SERVER_ERRORS_OF_THE_PATH)))
+    expected[f"HTTP {statuses}"] = "HOLD"
+    others = {answer: verdict for answer, verdict in described_verdicts()[1].items() if answer not in expected}
+    assert {answer: described_verdicts()[1].get(answer) for answer in expected} == expected
+    assert others.pop('any other `"Status"`, or an answer that is not Orthanc\'s') == "HOLD"
+    assert others.pop("any other HTTP status from 500 on") == "RETRY"
+    assert others.pop("any other HTTP status: 401, 403, 404, 407, 413, 429, ...") == "HOLD"
+    assert others.pop("no answer: connection refused, broken, timed out") == "HOLD"
+    assert not others
+
+
+@pytest.mark.parametrize(
+    ("reply", "verdict"),
+    [
+        (Reply(200, b'{"Status": "Surprise"}'), Verdict.HOLD),
+        (Reply(200, b"<html>"), Verdict.HOLD),
+        *((Reply(status), Verdict.HOLD) for status in (301, 401, 403, 404, 407, 413, 429, 502, 503, 504)),
+        *((Reply(status), Verdict.RETRY) for status in (500, 501, 507)),
+    ],
+)
+def test_rows_of_operations_that_are_in_no_table_of_the_code(reply: Reply, verdict: Verdict) -> None:
+    assert verdicts.judge(reply).verdict is verdict
+
+
+def code_of(document: Path) -> str:
+    """All that is code in a document: indented lines and what stands in backquotes."""
+    text = document.read_text()
+    lines = [line for line in text.splitlines() if line.startswith("    ")]
+    return "\n".join(lines + re.findall(r"`([^`\n]+)`", text))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_make_targets_of_the_documents_exist(document: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"\bmake ([a-z]+)\b", code_of(document)))
+    assert named <= targets
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_of_the_documents_exist(document: Path) -> None:
+    commands = {
+        command.name or str(getattr(command.callback, "__name__", "")) for command in cli.app.registered_commands
+    }
+    queue = {
+        command.name or str(getattr(command.callback, "__name__", "")) for command in cli.queue.registered_commands
+    }
+    named = set(re.findall(r"dicom-gateway ([a-z]+)\b", code_of(document)))
+    assert named <= commands | {"queue"}
+    assert set(re.findall(r"dicom-gateway queue ([a-z]+)\b", code_of(document))) <= queue
+
+
+def anchors(document: Path) -> set[str]:
+    """The anchors that a document's headings make."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
+        if link.startswith(("https://", "http://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (document.parent / path).resolve() if path else document
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+def test_files_that_architecture_names_exist_and_all_are_named() -> None:
+    text = section(ROOT / "docs" / "architecture.md", "## The rooms")
+    named = set(re.findall(r"\b([a-z_0-9]+\.py)\b", text))
+    files = {path.name for room in ("scp", "gateway", "gateway/forwarding") for path in (ROOT / room).glob("*.py")}
+    assert named - {"orthanc_glue.py"} == {name for name in files if not name.startswith("__")}
