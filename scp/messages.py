@@ -1,6 +1,7 @@
 """DIMSE messages (PS3.7 6.3) put together from presentation data values, each given to the service it is for.
 
-C-STORE and C-ECHO are served right here; any other message goes on to pynetdicom's own DIMSE provider.
+C-STORE and C-ECHO are served right here; other messages go on to pynetdicom's own DIMSE provider, unless their
+presentation context is for storage or verification, which have no others.
 """
 
 from typing import Any, Final, Protocol

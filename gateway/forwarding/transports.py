@@ -118,8 +118,8 @@ class HttpTransport:
 def _short(error: Exception) -> str:
     """The innermost cause in few words, without objects' addresses."""
     cause: BaseException = error
-    while cause.args and isinstance(cause.args[0], BaseException):
-        cause = cause.args[0]
+    while inner := [argument for argument in cause.args if isinstance(argument, BaseException)]:
+        cause = inner[0]
     reason = getattr(cause, "reason", None)
     text = str(reason if isinstance(reason, BaseException) else cause)
     return text.rsplit(">: ", 1)[-1].rsplit("object at", 1)[-1].split(": ", 1)[-1] or type(cause).__name__

@@ -53,8 +53,11 @@ def test_defaults_and_names_are_those_of_orthancs_sample_configuration(tmp_path:
 
 
 @pytest.mark.integration
+@pytest.mark.skipif(
+    not all(os.access(file, os.R_OK) for file in BASE.glob("*.json")), reason="only Orthanc's group may read it"
+)
 def test_configuration_of_debians_orthanc_is_accepted() -> None:
-    content = read_configuration(Path("/etc/orthanc"), os.environ)
+    content = read_configuration(BASE, os.environ)
     assert parse(content, BASE).orthanc.dicom_aet == content["DicomAet"]
 
 

@@ -20,6 +20,7 @@ from gateway.spool import (
     make_private_directory,
     state_directory_lock,
 )
+from tests.support.orthanc import REPOSITORY
 from tests.support.spooled import META
 
 
@@ -240,6 +241,7 @@ def test_full_disk_is_an_error_of_its_instance_only(tmp_path: Path) -> None:
         text=True,
         check=False,
         timeout=60,
+        cwd=REPOSITORY,
     )
     assert run.stdout == "passed\n", run.stderr
 
@@ -274,6 +276,7 @@ def test_write_that_is_cut_short_is_counted_and_then_fails(tmp_path: Path) -> No
         text=True,
         check=False,
         timeout=60,
+        cwd=REPOSITORY,
     )
     assert run.stdout == "passed\n", run.stderr
 
@@ -304,6 +307,7 @@ def another_writer(spool: Spool) -> Iterator[tuple[subprocess.Popen[str], str]]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        cwd=REPOSITORY,
     )
     try:
         assert process.stdout is not None

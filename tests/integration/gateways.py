@@ -12,13 +12,16 @@ from gateway.spool import Spool
 from tests.support.data_sets import PIXEL_DATA, element
 from tests.support.orthanc import Orthanc
 from tests.support.processes import cmdline, wait_until
-from tests.support.rawdicom import image
+from tests.support.rawdicom import RawPeer, image
 from tests.support.server import Server
 
 DRAIN_TIMEOUT_S: Final = 60
 PROCESS_TIMEOUT_S: Final = 30
 
 WORKER, FORWARDER, SUPERVISOR = "scp.worker", "gateway.forwarding", "gateway.supervisor"
+
+# The instance that was acknowledged and delivered before the one that a test is about.
+FIRST: Final = "1.2.3.1"
 
 # Tests do not wait for the delays that are right for production.
 IMPATIENT: Final[dict[str, Any]] = {"MinimumRetryDelay": 0.1, "MaximumRetryDelay": 0.5}
@@ -38,7 +41,25 @@ def processes_of(server: Server, module: str) -> list[int]:
     return [pid for pid in server.family() if module in cmdline(pid)]
 
 
-def thread_ids(pid: int) -> set[int]:
+def associated(server: Any) -> tuple[RawPeer, int, int]:
+    """A peer with an association, the worker that serves it, and the thread in it that does.
+
+    Before it, FIRST was stored, and has arrived in Orthanc.
+    """
+    worker = process_of(server, WORKER)
+    with RawPeer(server.dicom_port) as first:
+        first.associate()
+        assert first.store(FIRST, ct(FIRST)).status == 0
+        wait_until_drained(server)
+        before = _thread_ids(worker)
+        peer = RawPeer(server.dicom_port)
+        peer.associate()
+        (thread,) = _thread_ids(worker) - before
+        first.release()
+    return peer, worker, thread
+
+
+def _thread_ids(pid: int) -> set[int]:
     return {int(entry.name) for entry in Path(f"/proc/{pid}/task").iterdir()}
 
 

@@ -11,16 +11,16 @@ import pytest
 
 from tests.conftest import MakeGateway, MakeOrthanc
 from tests.integration.gateways import (
+    FIRST,
     FORWARDER,
     SUPERVISOR,
     WORKER,
     assert_stored,
+    associated,
     ct,
     held,
     process_of,
     section,
-    spool_of,
-    thread_ids,
     wait_until_drained,
 )
 from tests.integration.tracing import Trace
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.integration
 # A gateway whose supervisor or whose Orthanc has died ends "within seconds".
 END_TIMEOUT_S: Final = 20
 
-ACKNOWLEDGED, INTERRUPTED, HALF = "1.2.3.1", "1.2.3.2", "1.2.3.3"
+INTERRUPTED, HALF = "1.2.3.2", "1.2.3.3"
 
 
 class Step(NamedTuple):
@@ -52,6 +52,7 @@ RECEIVING: Final = {
     "before_the_forwarder_is_told": Step("sendto", 1, "ready"),
     "before_the_response": Step("sendto", 2, "ready"),
 }
+
 
 class Post(NamedTuple):
     """What the forwarder has asked of the kernel when the test kills; it is halted there, or Orthanc is."""
@@ -96,10 +97,11 @@ class Site:
         else:
             ending = [each for each in server.family() if each != pid]
             server.kill()
-        # A process whose thread is held by strace is a zombie until strace lets go of it.
-        wait_until(lambda: not any(map(exists, ending)), END_TIMEOUT_S, "processes outlive what they serve")
         if trace is not None:
+            # Until strace lets go of its thread, a killed process is a zombie that nobody can wait for.
+            wait_until(lambda: trace.pid not in ending or not exists(trace.pid), END_TIMEOUT_S, "it is not killed")
             trace.release()
+        wait_until(lambda: not any(map(exists, ending)), END_TIMEOUT_S, "processes outlive what they serve")
 
     def revive(self) -> None:
         """Starts again what has ended and is nobody's child."""
@@ -123,20 +125,6 @@ def plugin(make_orthanc: MakeOrthanc) -> Site:
     return Site(server, server)
 
 
-def _associated(site: Site) -> tuple[RawPeer, int]:
-    """A peer with an association, and the thread of the worker that serves it."""
-    worker = process_of(site.gateway, WORKER)
-    with RawPeer(site.gateway.dicom_port) as first:
-        first.associate()
-        assert first.store(ACKNOWLEDGED, ct(ACKNOWLEDGED)).status == 0
-        before = thread_ids(worker)
-        peer = RawPeer(site.gateway.dicom_port)
-        peer.associate()
-        (thread,) = thread_ids(worker) - before
-        first.release()
-    return peer, thread
-
-
 def _resend_and_compare(site: Site, uids: list[str]) -> None:
     """What a modality does that got no answer: all is in Orthanc then, once, as it was sent."""
     site.revive()
@@ -146,13 +134,13 @@ def _resend_and_compare(site: Site, uids: list[str]) -> None:
             assert peer.store(uid, ct(uid)).status == 0
         peer.release()
     wait_until_drained(site.gateway)
-    assert_stored(site.orthanc, {uid: ct(uid) for uid in (ACKNOWLEDGED, *uids)})
+    assert_stored(site.orthanc, {uid: ct(uid) for uid in (FIRST, *uids)})
     assert held(site.gateway)["incoming"] == []
 
 
 def _kill_while_receiving(site: Site, victim: str, step: Step, log: Path) -> None:
-    peer, thread = _associated(site)
-    with peer, Trace(thread, log, [step.call], halt=(step.call, step.number)) as trace:
+    peer, worker, thread = associated(site.gateway)
+    with peer, Trace(worker, log, [step.call], tid=thread, halt=(step.call, step.number)) as trace:
         peer.message(1, store_rq(INTERRUPTED), ct(INTERRUPTED))
         wait_until_halted(trace, step)
         site.kill(victim, trace)
@@ -182,7 +170,7 @@ def test_acknowledged_instances_survive_a_kill_of_orthanc_with_the_plugin(
 
 
 def _send_half(site: Site) -> RawPeer:
-    peer, _thread = _associated(site)
+    peer, _worker, _thread = associated(site.gateway)
     data_set = ct(HALF)
     peer.send(p_data(pdv(1, COMMAND | LAST, store_rq(HALF))))
     for start in range(0, len(data_set) // 2, 10_000):
@@ -198,7 +186,7 @@ def test_half_an_instance_is_not_delivered_after_a_kill(standalone: Site, victim
     standalone.revive()
     wait_until_drained(standalone.gateway)
     wait_until(lambda: not held(standalone.gateway)["incoming"], END_TIMEOUT_S, "half an instance stays in the spool")
-    assert_stored(standalone.orthanc, {ACKNOWLEDGED: ct(ACKNOWLEDGED)})
+    assert_stored(standalone.orthanc, {FIRST: ct(FIRST)})
     _resend_and_compare(standalone, [HALF])
 
 
@@ -207,7 +195,7 @@ def test_half_an_instance_is_not_delivered_after_a_kill_of_orthanc_with_the_plug
         plugin.kill("orthanc")
     plugin.revive()
     wait_until_drained(plugin.gateway)
-    assert_stored(plugin.orthanc, {ACKNOWLEDGED: ct(ACKNOWLEDGED)})
+    assert_stored(plugin.orthanc, {FIRST: ct(FIRST)})
     _resend_and_compare(plugin, [HALF])
 
 
@@ -218,15 +206,15 @@ def _kill_while_forwarding(site: Site, victim: str, step: Post, log: Path) -> No
         peer.associate()
         if step.orthanc_is_halted:
             os.kill(site.orthanc.pid, signal.SIGSTOP)
-        with Trace(forwarder, log, [step.call], halt=halt, whole_process=True) as trace:
-            assert peer.store(ACKNOWLEDGED, ct(ACKNOWLEDGED)).status == 0
+        with Trace(forwarder, log, [step.call], halt=halt) as trace:
+            assert peer.store(FIRST, ct(FIRST)).status == 0
             trace.wait_for(step.reached)
             site.kill(victim, trace)
         if step.orthanc_is_halted and victim != "orthanc":
             os.kill(site.orthanc.pid, signal.SIGCONT)
     site.revive()
     wait_until_drained(site.gateway)
-    assert_stored(site.orthanc, {ACKNOWLEDGED: ct(ACKNOWLEDGED)})
+    assert_stored(site.orthanc, {FIRST: ct(FIRST)})
     wait_until(lambda: len(held(site.gateway)["delivered"]) == 1, END_TIMEOUT_S, "what was delivered is not kept")
 
 

@@ -19,7 +19,7 @@ HALT_S: Final = 120
 
 
 class Trace:
-    """strace attached to the thread `tid` or, with `whole_process`, to all threads of the process.
+    """strace attached to the thread `tid` of the process `pid`, or to all its threads if none is given.
 
     `calls` are recorded, with the path or the addresses of each descriptor. `halt`: a system call and the
     how manieth of it (counted by thread, from the attachment) is never executed before `release`.
@@ -27,19 +27,19 @@ class Trace:
 
     def __init__(
         self,
-        tid: int,
+        pid: int,
         log: Path,
         calls: list[str],
         *,
+        tid: int | None = None,
         halt: tuple[str, int] | None = None,
-        whole_process: bool = False,
     ) -> None:
+        self.pid = pid
         self._log = log
         self._messages = log.with_suffix(".messages")
         self._process: subprocess.Popen[bytes] | None = None
-        self._command = ["strace", "-yy", "-s", "16", "-o", str(log), "-p", str(tid), "-e", "trace=" + ",".join(calls)]
-        if whole_process:
-            self._command.append("-f")
+        self._command = ["strace", "-yy", "-s", "16", "-o", str(log), "-e", "trace=" + ",".join(calls)]
+        self._command += ["-p", str(tid)] if tid is not None else ["-f", "-p", str(pid)]
         if halt is not None:
             self._command += ["-e", f"inject={halt[0]}:delay_enter={HALT_S}s:when={halt[1]}"]
 

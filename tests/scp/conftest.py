@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pytest
 
+from gateway.deliveries import SOCKET_NAME
 from tests import conftest as root
 from tests.support import processes
 from tests.support.rawdicom import Context, RawPeer, associate_rq
@@ -18,6 +19,8 @@ WORKERS: Final = 2
 # Nothing listens on TCP port 9 of a test machine, and nothing may: it is "discard" (RFC 863).
 UNREACHABLE_ORTHANC: Final = {"Url": "http://127.0.0.1:9"}
 MIB: Final = 1 << 20
+# Equal ones in a row that mean rest: with the pauses of wait_until more than twice RECONNECT_DELAY_S.
+READINGS: Final = 25
 
 StartGateway = Callable[..., Gateway]
 
@@ -133,17 +136,21 @@ def spooled(gateway: Gateway) -> list[str]:
 def warm_up(gateway: Gateway) -> None:
     """Lets each worker serve and open what it opens only once; returns when all is quiet."""
     wait_until_all_serve(gateway)
+    # The workers connect to the forwarder when it listens, and look for it every RECONNECT_DELAY_S.
+    processes.wait_until((gateway.state_directory / SOCKET_NAME).exists, DEADLINE_S, "the forwarder does not listen")
     quiet: list[dict[int, Resources]] = []
 
     def settled() -> bool:
         quiet.append(resources(gateway))
-        return len(quiet) >= 10 and all(each == quiet[-1] for each in quiet[-10:])
+        return len(quiet) >= READINGS and all(each == quiet[-1] for each in quiet[-READINGS:])
 
     processes.wait_until(settled, DEADLINE_S, "threads and descriptors do not settle")
 
 
 def wait_until_all_serve(gateway: Gateway) -> None:
     """Sends instances on associations side by side until each worker has received one."""
+    count = gateway.configuration["DicomGateway"]["Workers"]
+    processes.wait_until(lambda: len(workers(gateway)) == count, DEADLINE_S, "not all workers are there")
     idle = set(workers(gateway))
     deadline = time.monotonic() + DEADLINE_S
     while idle:

@@ -5,6 +5,7 @@ Without orders it behaves as Orthanc does.
 """
 
 import json
+import ssl
 import threading
 import time
 import zipfile
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 from pydicom import dcmread
@@ -69,9 +71,13 @@ def orthanc_error(status: int, code: int) -> Answer:
 
 
 class HostileHttp:
-    """The server. `rule` decides each answer and may be changed at any time; `requests` is what came, in order."""
+    """The server. `rule` decides each answer and may be changed at any time; `requests` is what came, in order.
 
-    def __init__(self) -> None:
+    With a `certificate` (a PEM file with its key) it speaks TLS.
+    """
+
+    def __init__(self, certificate: Path | None = None) -> None:
+        self._certificate = certificate
         self.rule: Rule = self.as_orthanc
         self.requests: list[Request] = []
         self.stored: dict[str, bytes] = {}
@@ -106,6 +112,10 @@ class HostileHttp:
 
         self._server = Quiet(("127.0.0.1", self._port), Handler)
         self._port = self._server.server_address[1]
+        if self._certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self._certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     def stop(self) -> None:
@@ -122,7 +132,7 @@ class HostileHttp:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"{'http' if self._certificate is None else 'https'}://127.0.0.1:{self._port}"
 
     @property
     def posts(self) -> list[Request]:

@@ -1,0 +1,108 @@
+"""`dicom-gateway check`: what a configuration means, in lines for a person, without a change anywhere."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.checks import WITHOUT_EFFECT, Line, describe, without_effect
+from gateway.child import Settings
+from gateway.config import OrthancOptions
+from gateway.orthanc_json import ConfigurationError
+from tests.conftest import MakeOrthanc
+from tests.support.orthanc import Orthanc
+from tests.support.ports import free_port
+from tests.support.spooled import Receiver
+
+
+def report(tmp_path: Path, **content: Any) -> list[Line]:
+    section = {"StateDirectory": str(tmp_path / "state"), **content.pop("DicomGateway", {})}
+    settings = Settings({**content, "DicomGateway": section}, str(tmp_path))
+    return list(describe(settings, settings.configuration()))
+
+
+def texts(lines: list[Line]) -> str:
+    return "\n".join(line.text for line in lines)
+
+
+def problems(lines: list[Line]) -> list[str]:
+    return [line.text for line in lines if not line.ok]
+
+
+@pytest.mark.integration
+def test_configuration_that_works_is_described_without_a_problem(orthanc: Orthanc, tmp_path: Path) -> None:
+    lines = report(tmp_path, DicomAet="GATE", DicomPort=11112, HttpPort=orthanc.http_port)
+    assert problems(lines) == []
+    assert "AE title GATE, DICOM port 11112 on 0.0.0.0" in texts(lines)
+    assert "under any called AE title" in texts(lines)
+    assert "unknown AE titles may do: C-ECHO, C-STORE" in texts(lines)
+    assert f"Orthanc at {orthanc.url} answers; 4 connections will be used" in texts(lines)
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.integration
+def test_permissions_are_named(orthanc: Orthanc, tmp_path: Path) -> None:
+    lines = report(
+        tmp_path,
+        HttpPort=orthanc.http_port,
+        DicomAet="GATE",
+        DicomCheckCalledAet=True,
+        DicomAlwaysAllowEcho=False,
+        DicomAlwaysAllowStore=False,
+    )
+    assert "only to GATE" in texts(lines)
+    assert "unknown AE titles may do: nothing" in texts(lines)
+
+
+@pytest.mark.integration
+def test_what_waits_in_the_spool_is_counted(orthanc: Orthanc, samples: list[Path], tmp_path: Path) -> None:
+    receiver = Receiver(tmp_path / "state")
+    for sample in samples[:3]:
+        receiver.ready(sample)
+    assert "3 instances wait there for Orthanc" in texts(report(tmp_path, HttpPort=orthanc.http_port))
+
+
+def test_orthanc_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
+    port = free_port()
+    (problem,) = problems(report(tmp_path, HttpPort=port))
+    assert problem.startswith(f"Orthanc at http://127.0.0.1:{port} does not answer: ")
+    assert "refused" in problem
+
+
+@pytest.mark.integration
+def test_credentials_are_tried_and_not_told(make_orthanc: MakeOrthanc, tmp_path: Path) -> None:
+    server = make_orthanc(AuthenticationEnabled=True, RegisteredUsers={"gateway": "hunter2"})
+    server.start()
+    right = {"Url": server.url, "Username": "gateway", "Password": "hunter2"}
+    lines = report(tmp_path, DicomGateway={"Orthanc": right})
+    assert problems(lines) == []
+    assert "hunter2" not in texts(lines)
+    (problem,) = problems(report(tmp_path, DicomGateway={"Orthanc": {**right, "Password": "wrong-secret"}}))
+    assert "401" in problem
+    assert "wrong-secret" not in problem
+
+
+@pytest.mark.integration
+def test_options_without_effect_are_named_with_the_reason(orthanc: Orthanc, tmp_path: Path) -> None:
+    lines = report(tmp_path, HttpPort=orthanc.http_port, DicomThreadsCount=8, LimitFindResults=10)
+    assert "DicomThreadsCount: has no effect here: every association has a thread of its own" in texts(lines)
+    assert "LimitFindResults: has no effect here: C-FIND is not offered yet" in texts(lines)
+
+
+def test_no_option_is_both_honoured_and_without_effect() -> None:
+    honoured = {field.alias for field in OrthancOptions.model_fields.values()}
+    assert honoured & WITHOUT_EFFECT.keys() == set()
+    assert without_effect({"Name": 1, "DicomPort": 2, "CaseSensitivePN": False}) == [
+        ("CaseSensitivePN", WITHOUT_EFFECT["CaseSensitivePN"])
+    ]
+
+
+def test_tls_that_would_be_missing_is_a_problem(tmp_path: Path) -> None:
+    found = problems(report(tmp_path, HttpPort=free_port(), DicomTlsEnabled=True))
+    assert any("DicomTlsEnabled" in problem for problem in found)
+
+
+def test_password_file_that_is_missing_is_told(tmp_path: Path) -> None:
+    section = {"Url": "http://127.0.0.1:1", "Username": "gateway", "PasswordFile": "none"}
+    with pytest.raises(ConfigurationError, match="PasswordFile: No such file"):
+        report(tmp_path, DicomGateway={"Orthanc": section})
