@@ -136,6 +136,27 @@ def test_anything_is_read_or_refused(content: bytes) -> None:
             assert isinstance(meta, FileMeta)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no DICM prefix"),
+        (META.encode()[:140], "no DICM prefix"),
+        (META.encode().replace(b"DICM", b"DICN"), "no DICM prefix"),
+        (META.encode().replace(b"UL", b"US", 1), "no File Meta Information Group Length"),
+        (HEAD + struct.pack("<L", MAXIMUM_META_BYTES + 2), f"of {MAXIMUM_META_BYTES + 2} bytes"),
+        (META.encode()[:-1], "cut off"),
+        # A value that ends behind its group, one of another group, and half a header.
+        (HEAD + struct.pack("<L", 10) + struct.pack("<HH2sH", 2, 0x10, b"UI", 4) + b"1.2.", "malformed"),
+        (HEAD + struct.pack("<L", 10) + struct.pack("<HH2sH", 8, 0x18, b"UI", 2) + b"1.", "malformed"),
+        (HEAD + struct.pack("<L", 4) + b"\x02\0\x10\0", "malformed"),
+        (HEAD + struct.pack("<L", 8) + struct.pack("<HH2sH", 2, 1, b"OB", 0), "malformed"),
+    ],
+)
+def test_what_is_no_file_meta_information_is_refused(content: bytes, message: str) -> None:
+    with file_with(content) as fd, pytest.raises(Part10Error, match=message):
+        read_meta(fd)
+
+
 def test_reading_does_not_move_the_file() -> None:
     with file_with(META.encode()) as fd:
         read_meta(fd)

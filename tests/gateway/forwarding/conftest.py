@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from gateway.config import ForwardingSection
 from gateway.forwarding.forwarder import Forwarder, Sender
 from gateway.forwarding.transports import Endpoint, HttpTransport
 from gateway.spool import Delivery, Spool
-from tests.support.hostile_http import HostileHttp
+from tests.support.hostile_http import HostileHttp, Request
 from tests.support.images import make_ct
 from tests.support.processes import wait_until
 from tests.support.spooled import Receiver
@@ -85,6 +86,14 @@ class Forwarding:
 
 
 MakeForwarding = Callable[..., Forwarding]
+
+
+def events(log: list[Any], event: str) -> list[Any]:
+    return [entry for entry in log if entry["event"] == event]
+
+
+def gaps(requests: list[Request]) -> list[float]:
+    return [later.at - earlier.at for earlier, later in pairwise(requests)]
 
 
 @pytest.fixture

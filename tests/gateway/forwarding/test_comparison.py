@@ -1,5 +1,6 @@
 """Is Orthanc's copy the same instance? Against a real Orthanc."""
 
+import zlib
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +20,7 @@ from pydicom.uid import (
 from gateway.forwarding.comparison import CopyError, is_same_instance
 from gateway.forwarding.transports import Endpoint, HttpTransport, Unreachable
 from tests.conftest import MakeOrthanc
+from tests.support.data_sets import element
 from tests.support.images import SAMPLES, make_ct
 from tests.support.orthanc import Orthanc
 
@@ -65,6 +67,20 @@ def encoded(path: Path, transfer_syntax: str) -> Path:
         data_set.file_meta.TransferSyntaxUID = transfer_syntax
 
     return changed(path, encode)
+
+
+def split(path: Path) -> tuple[bytes, bytes]:
+    """The file up to its data set, and the data set."""
+    content = path.read_bytes()
+    start = 144 + dcmread(path, stop_before_pixels=True).file_meta.FileMetaInformationGroupLength
+    return content[:start], content[start:]
+
+
+def with_group_length(path: Path, target: Path) -> Path:
+    """A copy of the file with a Group Length (pydicom writes none): the same content in other bytes."""
+    meta, data_set = split(path)
+    target.write_bytes(meta + element(0x00080000, "UL", bytes(4)) + data_set)
+    return target
 
 
 def same(server: Orthanc, theirs: Path, ours: Path) -> bool:
@@ -126,11 +142,10 @@ def test_defined_and_undefined_lengths_are_the_same(server: Orthanc, image: Path
 
 
 def test_group_lengths_and_padding_are_the_same(server: Orthanc, image: Path) -> None:
-    def pad(data_set: FileDataset) -> None:
-        data_set.add_new(0x00080000, "UL", 1000)
-        data_set.add_new(0xFFFCFFFC, "OB", bytes(100))
-
-    assert same(server, image, changed(image, pad))
+    ours = with_group_length(image, image.with_name("ours.dcm"))
+    ours.write_bytes(ours.read_bytes() + element(0xFFFCFFFC, "OB", bytes(100)))
+    assert same(server, image, ours)
+    assert same(server, ours, image)
 
 
 @pytest.mark.parametrize("ours", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
@@ -145,24 +160,26 @@ def test_uncompressed_transfer_syntaxes_are_the_same(server: Orthanc, image: Pat
 
 def test_deflated_by_another_compressor_is_the_same(server: Orthanc, samples: list[Path], tmp_path: Path) -> None:
     (sample,) = (path for path in samples if path.name == "image_dfl.dcm")
-    ours = tmp_path / "ours.dcm"
-    data_set = dcmread(sample)
-    data_set.add_new(0x00080000, "UL", 12)  # the same content in other bytes
-    data_set.save_as(ours)
-    assert same(server, sample, ours)
+    meta, deflated = split(sample)
+    content = zlib.decompress(deflated, wbits=-zlib.MAX_WBITS)
+    compressor = zlib.compressobj(1, wbits=-zlib.MAX_WBITS)
+    again = compressor.compress(content) + compressor.flush()
+    assert again != deflated
+    (tmp_path / "ours.dcm").write_bytes(meta + again)
+    assert same(server, sample, tmp_path / "ours.dcm")
+    compressor = zlib.compressobj(1, wbits=-zlib.MAX_WBITS)
+    (tmp_path / "other.dcm").write_bytes(meta + compressor.compress(content[:-1] + b"\x55") + compressor.flush())
+    assert not same(server, sample, tmp_path / "other.dcm")
 
 
 def test_compressed_pixel_data_must_be_the_same_bytes(server: Orthanc, samples: list[Path], tmp_path: Path) -> None:
     (sample,) = (path for path in samples if path.name == "MR_small_RLE.dcm")
-    data_set = dcmread(sample)
-    data_set.add_new(0x00080000, "UL", 12)
-    data_set.save_as(tmp_path / "same.dcm")
-    assert same(server, sample, tmp_path / "same.dcm")
-    pixels = bytearray(data_set.PixelData)
-    pixels[-10] ^= 1
-    data_set.PixelData = bytes(pixels)
-    data_set.save_as(tmp_path / "other.dcm")
-    assert not same(server, sample, tmp_path / "other.dcm")
+    ours = with_group_length(sample, tmp_path / "ours.dcm")
+    assert same(server, sample, ours)
+    content = bytearray(ours.read_bytes())
+    content[len(content) // 2] ^= 1
+    ours.write_bytes(content)
+    assert not same(server, sample, ours)
 
 
 def test_compressed_and_uncompressed_differ(server: Orthanc, samples: list[Path], tmp_path: Path) -> None:

@@ -1,27 +1,17 @@
 """The forwarder: what Orthanc answers decides which folder a file ends in, and whom trouble may delay."""
 
-from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from gateway.forwarding.forwarder import DIFFERS, Backoff
-from tests.gateway.forwarding.conftest import DEADLINE_S, MakeForwarding
-from tests.support.hostile_http import Answer, Fault, HostileHttp, Request, orthanc_error
+from tests.gateway.forwarding.conftest import DEADLINE_S, MakeForwarding, events, gaps
+from tests.support.hostile_http import Answer, HostileHttp, Request, orthanc_error
 from tests.support.processes import wait_until
 
 pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 
 HELD = "Orthanc takes nothing; the queue waits"
-FREE = "Orthanc takes instances again"
-
-
-def events(log: list[Any], event: str) -> list[Any]:
-    return [entry for entry in log if entry["event"] == event]
-
-
-def gaps(requests: list[Request]) -> list[float]:
-    return [later.at - earlier.at for earlier, later in pairwise(requests)]
 
 
 def test_delivered_instances_are_in_orthanc_and_in_delivered(
@@ -59,92 +49,6 @@ def test_instance_that_fails_once_comes_again_and_delays_no_other(
     (line,) = [entry for entry in log if entry["log_level"] == "warning"]
     assert line["name"] == first.path.name
     assert "500" in line["reason"]
-
-
-TROUBLE_ON_THE_WAY = {
-    "moved": Answer(302),
-    "unauthorized": Answer(401),
-    "forbidden": Answer(403),
-    "not found": Answer(404),
-    "proxy wants a password": Answer(407),
-    "too large": Answer(413, b"<html>nginx</html>"),
-    "too many": Answer(429),
-    "bad gateway": Answer(502),
-    "unavailable": Answer(503),
-    "refused by something else": Answer(400, b"no"),
-    "unknown code": orthanc_error(400, 1234),
-    "full storage": orthanc_error(500, 19),
-    "disk trouble": orthanc_error(500, 14),
-    "code of another status": orthanc_error(403, 15),
-    "no JSON": Answer(200, b"<html>welcome</html>"),
-    "empty": Answer(200),
-    "another JSON": Answer(200, b'"Success"'),
-    "bottomless JSON": Answer(200, b"[" * 200_000),
-    "unknown status": Answer(200, b'{"Status": "Perhaps"}'),
-    "closed before the answer": Fault.CLOSE_BEFORE_ANSWER,
-    "closed within the answer": Fault.CLOSE_WITHIN_ANSWER,
-}
-
-
-@pytest.mark.parametrize("trouble", TROUBLE_ON_THE_WAY.values(), ids=TROUBLE_ON_THE_WAY)
-def test_trouble_on_the_way_holds_the_queue_and_fails_nothing(
-    make_forwarding: MakeForwarding, hostile: HostileHttp, log: list[Any], trouble: Answer | Fault
-) -> None:
-    hostile.rule = lambda _request: trouble
-    forwarding = make_forwarding()
-    deliveries = forwarding.receive(3)
-    forwarding.start()
-    wait_until(lambda: len(hostile.posts) >= 5, DEADLINE_S, "the queue does not try again")
-    assert len(events(log, HELD)) == 1
-    assert forwarding.outcomes == {}
-    hostile.rule = hostile.as_orthanc
-    forwarding.wait_until_delivered(deliveries)
-    assert forwarding.spool.names(forwarding.spool.failed) == []
-    assert len(events(log, HELD)) == 1
-    assert len(events(log, FREE)) == 1
-    assert [entry for entry in log if entry["log_level"] == "error"] == events(log, HELD)
-
-
-def test_attempts_of_a_held_queue_back_off_and_send_one_post_each(
-    make_forwarding: MakeForwarding, hostile: HostileHttp
-) -> None:
-    hostile.rule = lambda _request: Answer(503)
-    forwarding = make_forwarding(senders=4, MaximumRetryDelay=0.2)
-    forwarding.receive(40)
-    forwarding.start()
-    wait_until(lambda: len(hostile.posts) >= 16, DEADLINE_S, "the queue does not try again")
-    # At first four senders may meet the trouble, each with a batch and then with one instance alone.
-    for number, gap in enumerate(gaps(hostile.posts[8:])):
-        assert gap >= 0.75 * min(0.2, 0.02 * 2 ** max(0, number - 1)), number
-
-
-def test_orthanc_that_is_down_is_waited_for(
-    make_forwarding: MakeForwarding, hostile: HostileHttp, log: list[Any]
-) -> None:
-    hostile.stop()
-    forwarding = make_forwarding(senders=2)
-    deliveries = forwarding.receive(5)
-    forwarding.start()
-    wait_until(lambda: events(log, HELD), DEADLINE_S, "no line says that Orthanc is down")
-    hostile.start()
-    forwarding.wait_until_delivered(deliveries)
-    assert len(events(log, HELD)) == 1
-    assert "refused" in events(log, HELD)[0]["reason"]
-
-
-def test_orthanc_that_never_answers_is_asked_again(
-    make_forwarding: MakeForwarding, hostile: HostileHttp, log: list[Any]
-) -> None:
-    def rule(request: Request) -> Answer | Fault:
-        return Fault.SILENCE if len(hostile.posts) == 1 else hostile.as_orthanc(request)
-
-    hostile.rule = rule
-    forwarding = make_forwarding(timeout_s=0.3)
-    deliveries = forwarding.receive(3)
-    forwarding.start()
-    forwarding.wait_until_delivered(deliveries)
-    assert len(events(log, HELD)) == 1
-    assert "timed out" in events(log, HELD)[0]["reason"]
 
 
 @pytest.mark.parametrize("refusal", [orthanc_error(400, 15), orthanc_error(404, 21)], ids=["bad file", "no UIDs"])
@@ -223,37 +127,6 @@ def test_filtered_out_counts_as_delivered(make_forwarding: MakeForwarding, hosti
     forwarding.wait_until_delivered(deliveries)
 
 
-def test_one_instance_that_only_meets_trouble_on_the_way_holds_the_others_less_and_less(
-    make_forwarding: MakeForwarding, hostile: HostileHttp
-) -> None:
-    forwarding = make_forwarding(BatchSize=1)
-    (poisoned,) = forwarding.receive(1)
-
-    def rule(request: Request) -> Answer:
-        return Answer(413) if request.uids == [poisoned.sop_instance_uid] else hostile.as_orthanc(request)
-
-    hostile.rule = rule
-    forwarding.start()
-    for count in range(1, 6):
-        wait_until(
-            lambda: len(hostile.posts_of(poisoned.sop_instance_uid)) >= count,  # noqa: B023
-            DEADLINE_S,
-            "it is not tried again",
-        )
-        forwarding.wait_until_delivered(forwarding.receive(2))
-    # What counts against it is that the way was free before it.
-    uid = poisoned.sop_instance_uid
-    posts = [None, *hostile.posts]
-    culprits = [
-        now for before, now in pairwise(posts) if now and uid in now.uids and (not before or uid not in before.uids)
-    ]
-    assert len(culprits) >= 4
-    for number, culprit in enumerate(culprits[:-1]):
-        following = next(request for request in hostile.posts_of(uid) if request.at > culprit.at)
-        assert following.at - culprit.at >= 0.75 * min(0.5, 0.02 * 2**number), number
-    assert forwarding.spool.names(forwarding.spool.failed) == []
-
-
 def test_given_up_instance_is_in_failed(make_forwarding: MakeForwarding, hostile: HostileHttp) -> None:
     hostile.rule = lambda _request: Answer(500)
     forwarding = make_forwarding(GiveUpAfter=0.3)
@@ -276,20 +149,6 @@ def test_instance_taken_out_by_hand_is_forgotten(make_forwarding: MakeForwarding
     forwarding.wait_until_delivered(deliveries)
     assert forwarding.wait_for_outcome(taken)[0] == "withdrawn"
     assert len(hostile.stored) == 2
-
-
-def test_held_queue_goes_on_when_what_it_tried_is_gone(
-    make_forwarding: MakeForwarding, hostile: HostileHttp, log: list[Any]
-) -> None:
-    hostile.stop()
-    forwarding = make_forwarding()
-    gone = forwarding.receive(1)
-    forwarding.start()
-    wait_until(lambda: events(log, HELD), DEADLINE_S, "the queue is not held")
-    gone[0].path.unlink()
-    assert forwarding.wait_for_outcome(gone[0])[0] == "withdrawn"
-    hostile.start()
-    forwarding.wait_until_delivered(forwarding.receive(2))
 
 
 def test_file_that_cannot_be_read_blocks_no_other(make_forwarding: MakeForwarding, log: list[Any]) -> None:

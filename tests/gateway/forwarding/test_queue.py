@@ -252,6 +252,35 @@ def test_delayed_instance_wakes_a_sender_although_another_one_is_busy() -> None:
     assert {delivery.sop_instance_uid for delivery in taken} == {"first", "second"}
 
 
+def test_batch_ends_at_its_bytes_and_takes_small_instances_only() -> None:
+    queue = DeliveryQueue()
+    sizes = [SMALL_BYTES - 1] * 5 + [SMALL_BYTES + 1] + [10] * 3
+    for number, size in enumerate(sizes):
+        queue.add(Delivery(Path(str(number)), size, str(number), ""))
+    batches = [[delivery.size for delivery in queue.take(100)] for _ in range(3)]
+    assert BATCH_BYTES // SMALL_BYTES == 4
+    assert batches == [[SMALL_BYTES - 1] * 4, [SMALL_BYTES - 1, 10, 10, 10], [SMALL_BYTES + 1]]
+
+
+def test_delayed_instances_come_by_their_time_though_others_were_withdrawn() -> None:
+    now = 0.0
+    queue = DeliveryQueue(clock=lambda: now)
+    random = Random(3)
+    deliveries = [Delivery(Path(str(number)), 10, str(number), "") for number in range(60)]
+    for delivery in deliveries:
+        queue.add(delivery)
+    assert len(queue.take(100)) == 60
+    delays = {delivery.path: random.uniform(1, 100) for delivery in deliveries}
+    for delivery in deliveries:
+        queue.retry(delivery, delays[delivery.path])
+    rest = [delivery for delivery in deliveries if random.random() < 0.5 or not queue.withdraw(delivery.path)]
+    taken = []
+    for delay in sorted(delays[delivery.path] for delivery in rest):
+        now = delay
+        taken += queue.take(100)
+    assert [delays[delivery.path] for delivery in taken] == sorted(delays[delivery.path] for delivery in rest)
+
+
 def test_stop_ends_every_take() -> None:
     queue = DeliveryQueue()
     ended = [threading.Event() for _ in range(3)]
