@@ -1,7 +1,14 @@
 """What must hold before anything is started."""
 
+import os
+from typing import Final
+
 from gateway.child import Settings
 from gateway.config import Configuration
+from gateway.deliveries import SOCKET_NAME
+
+# unix(7): sun_path holds 108 bytes with its final NUL.
+MAXIMUM_SOCKET_PATH_BYTES: Final = 107
 
 
 class FatalError(Exception):
@@ -17,3 +24,6 @@ def check_requirements(settings: Settings, configuration: Configuration) -> None
         raise FatalError('"HttpServerEnabled" is false: the gateway needs Orthanc\'s REST API on loopback')
     if settings.content.get("DicomTlsEnabled") is True:
         raise FatalError('"DicomTlsEnabled" is true, but the gateway does not speak TLS yet: the port would be open')
+    excess = len(os.fsencode(configuration.state_directory / SOCKET_NAME)) - MAXIMUM_SOCKET_PATH_BYTES
+    if excess > 0:
+        raise FatalError(f"DicomGateway.StateDirectory: the path is {excess} bytes too long for a socket in it")

@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+from gateway.deliveries import SOCKET_NAME
 from gateway.spool import Spool
 from tests.support.data_sets import PIXEL_DATA, element
 from tests.support.orthanc import Orthanc
@@ -47,6 +48,8 @@ def associated(server: Any) -> tuple[RawPeer, int, int]:
     Before it, FIRST was stored, and has arrived in Orthanc.
     """
     worker = process_of(server, WORKER)
+    address = str(server.state_directory / SOCKET_NAME)
+    wait_until(lambda: _is_connected(address), PROCESS_TIMEOUT_S, "the worker does not reach the forwarder")
     with RawPeer(server.dicom_port) as first:
         first.associate()
         assert first.store(FIRST, ct(FIRST)).status == 0
@@ -57,6 +60,12 @@ def associated(server: Any) -> tuple[RawPeer, int, int]:
         (thread,) = _thread_ids(worker) - before
         first.release()
     return peer, worker, thread
+
+
+def _is_connected(address: str) -> bool:
+    """Whether somebody has connected to the Unix socket (proc(5), /proc/net/unix: state 03 is SS_CONNECTED)."""
+    sockets = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
+    return any(fields[5] == "03" and fields[-1] == address for fields in sockets)
 
 
 def _thread_ids(pid: int) -> set[int]:

@@ -151,6 +151,14 @@ def test_state_directory_that_others_can_read_is_refused(make_gateway: MakeGatew
     assert "chmod 700" in gateway.log_text()
 
 
+def test_state_directory_in_which_no_socket_fits_is_refused(make_gateway: MakeGateway, tmp_path: Path) -> None:
+    gateway = make_gateway(DicomGateway={"StateDirectory": str(tmp_path / ("x" * 100))})
+    gateway.launch()
+    assert gateway.wait() != 0
+    assert "DicomGateway.StateDirectory: the path is" in gateway.log_text()
+    assert not gateway.state_directory.exists()
+
+
 def test_check_reports_and_binds_nothing(make_orthanc: MakeOrthanc, make_gateway: MakeGateway) -> None:
     orthanc = make_orthanc()
     orthanc.start()
