@@ -93,7 +93,7 @@ class StoreCase:
     @property
     def peers(self) -> tuple[str, ...]:
         if self.nodelay:
-            return ("orthanc-nd", "gateway", "orthanc", "storescp-nd", "orthanc-nd-again")
+            return ("orthanc-nd", "gateway", "gateway-plugin", "orthanc", "storescp-nd", "orthanc-nd-again")
         return ("orthanc", "gateway", "orthanc-nd", "storescp")
 
     @property

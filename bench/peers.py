@@ -128,9 +128,9 @@ class Peer:
 
 
 class OrthancPeer(Peer):
-    """Orthanc with its default options, its own DICOM server on or replaced by this gateway."""
+    """Orthanc with its default options, its own DICOM server on, or replaced by this gateway with these options."""
 
-    def __init__(self, folder: Path, *, nodelay: bool = False, gateway: bool = False) -> None:
+    def __init__(self, folder: Path, *, nodelay: bool = False, gateway: dict[str, object] | None = None) -> None:
         self._http_port, dicom_port = free_port(), free_port()
         options: dict[str, object] = {
             "Name": "Bench",
@@ -144,14 +144,14 @@ class OrthancPeer(Peer):
             "DicomAlwaysAllowStore": True,
             "Plugins": [],
         }
-        if gateway:
+        if gateway is not None:
             state = folder / "gateway"
             state.mkdir(mode=0o700)
             options |= {
                 "DicomServerEnabled": False,
                 "Plugins": [str(ORTHANC_PYTHON_PLUGIN)],
                 "PythonScript": str(REPOSITORY / "orthanc_glue.py"),
-                "DicomGateway": {"StateDirectory": str(state), "VirtualEnv": sys.prefix},
+                "DicomGateway": {"StateDirectory": str(state), "VirtualEnv": sys.prefix, **gateway},
             }
         configuration = folder / "orthanc.json"
         configuration.write_text(json.dumps(options, indent=2))
@@ -212,5 +212,9 @@ PEERS = {
     "storescp-nd": Kind(
         lambda folder: StorescpPeer(folder, nodelay=True), "storescp with `TCP_NODELAY=1` in its environment"
     ),
-    "gateway": Kind(lambda folder: OrthancPeer(folder, gateway=True), "this gateway inside Orthanc, default options"),
+    "gateway": Kind(lambda folder: OrthancPeer(folder, gateway={}), "this gateway inside Orthanc, default options"),
+    "gateway-plugin": Kind(
+        lambda folder: OrthancPeer(folder, gateway={"Forwarding": {"Transport": "Plugin"}}),
+        'the same with transport "Plugin"',
+    ),
 }
