@@ -82,8 +82,8 @@ class Gateway:
             self._thread.join()
 
     def _stop_timeout(self):
-        section = self._configuration.get("DicomGateway", {})
-        seconds = section.get("ShutdownTimeout", 10)
+        section = self._configuration.get("DicomGateway")
+        seconds = section.get("ShutdownTimeout") if isinstance(section, dict) else None
         return STOP_GRACE_S + (seconds if isinstance(seconds, (int, float)) else 10)
 
     def _run(self):

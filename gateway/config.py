@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from gateway import transfer_syntaxes
 from gateway.orthanc_json import ConfigurationError
 
 MINIMUM_PDU_BYTES: Final = 4096
@@ -225,8 +226,6 @@ def parse(content: Mapping[str, Any], base_directory: Path) -> Configuration:
 
     Raises ConfigurationError with one line per mistake: the key's path and what was expected.
     """
-    from gateway import transfer_syntaxes
-
     mistakes: list[str] = []
     section = content.get("DicomGateway", {})
     gateway = orthanc = None

@@ -135,7 +135,6 @@ class DeliveryClient:
 
 
 def _timeval(seconds: float) -> bytes:
-
     return struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
 
 

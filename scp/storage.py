@@ -160,10 +160,11 @@ class IncomingInstance:
         if refusal is not None:
             return self._refuse(refusal)
         self._file = None
-        self._counters.bytes += file.size
-        if self._service.configuration.acknowledges_when_stored(self._peers.calling_ae_title):
-            return self._store_now(file, header)
-        return self._spool(file, header)
+        waits = self._service.configuration.acknowledges_when_stored(self._peers.calling_ae_title)
+        answer = self._store_now(file, header) if waits else self._spool(file, header)
+        if answer.status is Status.SUCCESS:
+            self._counters.bytes += file.size
+        return answer
 
     def _spool(self, file: IncomingFile, header: Header) -> Answer:
         try:
