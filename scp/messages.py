@@ -30,13 +30,16 @@ MAXIMUM_IDENTIFIER_BYTES: Final = 16 * 1024 * 1024
 
 
 class IncomingDataSet(Protocol):
-    """A C-STORE request whose data set is arriving. Exactly one of `finish` and `abandon` ends it."""
+    """A C-STORE request whose data set is arriving: ended by `finish` and then `answered`, or by `abandon`."""
 
     def write(self, piece: memoryview) -> None:
         """The next bytes of the data set."""
 
     def finish(self) -> Answer:
         """The data set is complete: decide."""
+
+    def answered(self) -> None:
+        """The response is sent: do what the peer need not wait for."""
 
     def abandon(self) -> None:
         """The association ended first."""
@@ -63,6 +66,9 @@ class _Refused:
         """The refusal."""
         self._log.warning("request refused", status=f"0x{self._answer.status.code:04X}", reason=self._answer.comment)
         return self._answer
+
+    def answered(self) -> None:
+        """There is nothing left to do."""
 
     def abandon(self) -> None:
         """There is nothing to drop."""
@@ -170,4 +176,8 @@ class MessageReceiver:
         if data_set is None or command is None:
             raise InvalidPdu("end of a data set that never began")
         self._data_set = None
-        self._association.respond(self._context_id, command, data_set.finish())
+        answer = data_set.finish()
+        try:
+            self._association.respond(self._context_id, command, answer)
+        finally:
+            data_set.answered()

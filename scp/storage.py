@@ -78,7 +78,7 @@ class AssociationStore:
 
 
 class IncomingInstance:
-    """One C-STORE request: `open`, any number of `write`, then `finish` or `abandon`."""
+    """One C-STORE request: `open`, any number of `write`, then `finish` and `answered`, or `abandon`."""
 
     def __init__(
         self, service: StorageService, peers: Peers, command: Command, counters: StoreCounters, log: Any
@@ -90,6 +90,7 @@ class IncomingInstance:
         self._log = log
         self._file: IncomingFile | None = None
         self._refusal: Answer | None = None
+        self._ready: Delivery | None = None
 
     def open(self, transfer_syntax_uid: str) -> None:
         """Check the command and create the file."""
@@ -128,6 +129,12 @@ class IncomingInstance:
             self._counters.refused += 1
             self._log.warning("C-STORE refused", status=f"0x{answer.status.code:04X}", reason=answer.comment)
         return answer
+
+    def answered(self) -> None:
+        """Tell the forwarder, and have a file ready for the next instance while the peer prepares it."""
+        if self._ready is not None:
+            self._service.deliveries.ready(self._ready)
+            self._service.writer.prepare()
 
     def abandon(self) -> None:
         """Nothing of an incomplete instance is kept."""
@@ -171,7 +178,7 @@ class IncomingInstance:
             file.commit()
         except OSError as error:
             return _spool_trouble(error)
-        self._service.deliveries.ready(_delivery(file, header))
+        self._ready = _delivery(file, header)
         return SUCCESS
 
     def _store_now(self, file: IncomingFile, header: Header) -> Answer:

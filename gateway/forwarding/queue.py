@@ -24,8 +24,12 @@ BATCH_BYTES: Final = 8 * 1024 * 1024
 class DeliveryQueue:
     """Thread-safe queue of deliveries."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, linger_s: float = 0.0) -> None:
+        """`linger_s`: how long a batch that is not full waits for more."""
         self._clock = clock
+        self._linger_s = linger_s
+        self._linger_until = 0.0
+        self._full_count = 1
         self._changed = threading.Condition()
         self._next: OrderedDict[Path, Delivery] = OrderedDict()
         self._delayed: list[tuple[float, int, Delivery]] = []
@@ -57,19 +61,24 @@ class DeliveryQueue:
                 self._activate(delivery)
                 if urgent:
                     self._next.move_to_end(delivery.path, last=False)
-            self._changed.notify()
+                    self._linger_until = 0.0
+                # Nobody is woken for each of many: that costs more than to send it.
+                if urgent or len(self._next) == 1 or len(self._next) % self._full_count == 0:
+                    self._changed.notify()
             return True
 
     def take(self, maximum_count: int) -> list[Delivery]:
         """Wait for the next batch: small instances together, anything else alone. Empty once stopped."""
         with self._changed:
+            self._full_count = maximum_count
             while not self._stopped:
                 now = self._clock()
                 while self._delayed and self._delayed[0][0] <= now:
                     delivery = heapq.heappop(self._delayed)[2]
                     self._next[delivery.path] = delivery
-                if self._next and self._may_send(now):
+                if self._next and self._may_send(now) and self._is_worth_it(now):
                     batch = self._batch(maximum_count)
+                    self._linger_until = now + self._linger_s
                     if self._held_until is not None:
                         self._probe = {delivery.path for delivery in batch}
                     if self._next or self._delayed:
@@ -150,6 +159,8 @@ class DeliveryQueue:
             self._changed.notify_all()
 
     def _activate(self, delivery: Delivery) -> None:
+        if not self._next:
+            self._linger_until = self._clock() + self._linger_s
         self._active[delivery.sop_instance_uid] = delivery
         self._next[delivery.path] = delivery
 
@@ -163,8 +174,16 @@ class DeliveryQueue:
     def _may_send(self, now: float) -> bool:
         return self._held_until is None or (now >= self._held_until and not self._probe)
 
+    def _is_worth_it(self, now: float) -> bool:
+        """Whether the next batch is full, or need not wait to become so."""
+        if now >= self._linger_until or len(self._next) >= self._full_count or self._held_until is not None:
+            return True
+        return not self._is_small(next(iter(self._next.values())))
+
     def _wait_time(self, now: float) -> float | None:
         dues = []
+        if self._next and self._may_send(now):
+            dues.append(self._linger_until)
         if self._held_until is not None and not self._probe and self._next:
             dues.append(self._held_until)
         if self._delayed:
