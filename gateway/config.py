@@ -62,6 +62,7 @@ class ForwardingSection(_Section):
     transport: Literal["Plugin", "Http"] = "Http"
     connections: Annotated[int, Field(ge=1, le=64)] = 4
     batch_size: Annotated[int, Field(ge=1, le=500)] = 20
+    hold_while_receiving: Annotated[float, Field(ge=0, le=60)] = 2.0
     minimum_retry_delay: Seconds = 1.0
     maximum_retry_delay: Seconds = 60.0
     give_up_after: Seconds | None = None

@@ -25,8 +25,8 @@ from gateway.structure import StructureError, check_structure
 
 INSTANCES: Final = "/instances"
 DIFFERS: Final = "differs from the stored instance"
-# A batch waits so long to become full: each request costs Orthanc and us as much as several instances in it.
-LINGER_S: Final = 0.02
+# When nothing came for so long the modalities make a pause: what they wait for is not slowed down by delivering.
+QUIET_S: Final = 0.02
 
 OnOutcome = Callable[[Path, Result, str], None]
 
@@ -59,7 +59,7 @@ class Forwarder:
         self._spool = spool
         self._section = section
         self._on_outcome = on_outcome
-        self.queue = DeliveryQueue(linger_s=LINGER_S)
+        self.queue = DeliveryQueue(quiet_s=QUIET_S, patience_s=section.hold_while_receiving)
         self._backoff = Backoff(section.minimum_retry_delay, section.maximum_retry_delay)
         self._attempts: dict[Path, int] = {}
         self._unwanted: set[Path] = set()

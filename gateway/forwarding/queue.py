@@ -7,6 +7,7 @@ time tries whether it is over.
 
 import heapq
 import itertools
+import math
 import threading
 import time
 from collections import OrderedDict, deque
@@ -24,12 +25,15 @@ BATCH_BYTES: Final = 8 * 1024 * 1024
 class DeliveryQueue:
     """Thread-safe queue of deliveries."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, linger_s: float = 0.0) -> None:
-        """`linger_s`: how long a batch that is not full waits for more."""
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, *, quiet_s: float = 0.0, patience_s: float = 0.0
+    ) -> None:
+        """Deliveries wait until nothing was added for `quiet_s`, but none for longer than `patience_s`."""
         self._clock = clock
-        self._linger_s = linger_s
-        self._linger_until = 0.0
-        self._full_count = 1
+        self._quiet_s = min(quiet_s, patience_s)
+        self._patience_s = patience_s
+        self._added_at = -math.inf
+        self._patience_ends: dict[Path, float] = {}
         self._changed = threading.Condition()
         self._next: OrderedDict[Path, Delivery] = OrderedDict()
         self._delayed: list[tuple[float, int, Delivery]] = []
@@ -55,30 +59,28 @@ class DeliveryQueue:
             if delivery.path in self._known:
                 return False
             self._known[delivery.path] = delivery
+            self._added_at = self._clock()
+            self._patience_ends[delivery.path] = -math.inf if urgent else self._added_at + self._patience_s
             if delivery.sop_instance_uid in self._active:
                 self._behind.setdefault(delivery.sop_instance_uid, deque()).append(delivery)
             else:
                 self._activate(delivery)
                 if urgent:
                     self._next.move_to_end(delivery.path, last=False)
-                    self._linger_until = 0.0
-                # Nobody is woken for each of many: that costs more than to send it.
-                if urgent or len(self._next) == 1 or len(self._next) % self._full_count == 0:
-                    self._changed.notify()
+                if urgent or len(self._next) == 1:
+                    self._changed.notify()  # for the others, who was woken looks again in time
             return True
 
     def take(self, maximum_count: int) -> list[Delivery]:
         """Wait for the next batch: small instances together, anything else alone. Empty once stopped."""
         with self._changed:
-            self._full_count = maximum_count
             while not self._stopped:
                 now = self._clock()
                 while self._delayed and self._delayed[0][0] <= now:
                     delivery = heapq.heappop(self._delayed)[2]
                     self._next[delivery.path] = delivery
-                if self._next and self._may_send(now) and self._is_worth_it(now):
+                if self._next and self._may_send(now) and self._due() <= now:
                     batch = self._batch(maximum_count)
-                    self._linger_until = now + self._linger_s
                     if self._held_until is not None:
                         self._probe = {delivery.path for delivery in batch}
                     if self._next or self._delayed:
@@ -91,6 +93,7 @@ class DeliveryQueue:
         """The delivery reached a final outcome: the next one of its SOP Instance UID may go."""
         with self._changed:
             del self._known[delivery.path]
+            del self._patience_ends[delivery.path]
             self._alone.discard(delivery.path)
             self._end_probe(delivery)
             del self._active[delivery.sop_instance_uid]
@@ -105,6 +108,7 @@ class DeliveryQueue:
         """Give a taken delivery out again after `delay_s`, alone."""
         with self._changed:
             self._alone.add(delivery.path)
+            self._patience_ends[delivery.path] = -math.inf
             self._end_probe(delivery)
             heapq.heappush(self._delayed, (self._clock() + delay_s, next(self._numbers), delivery))
             self._changed.notify()
@@ -141,6 +145,7 @@ class DeliveryQueue:
             if delivery in waiting:
                 waiting.remove(delivery)
                 del self._known[path]
+                del self._patience_ends[path]
                 if not waiting:
                     del self._behind[delivery.sop_instance_uid]
                 return True
@@ -159,8 +164,6 @@ class DeliveryQueue:
             self._changed.notify_all()
 
     def _activate(self, delivery: Delivery) -> None:
-        if not self._next:
-            self._linger_until = self._clock() + self._linger_s
         self._active[delivery.sop_instance_uid] = delivery
         self._next[delivery.path] = delivery
 
@@ -174,16 +177,16 @@ class DeliveryQueue:
     def _may_send(self, now: float) -> bool:
         return self._held_until is None or (now >= self._held_until and not self._probe)
 
-    def _is_worth_it(self, now: float) -> bool:
-        """Whether the next batch is full, or need not wait to become so."""
-        if now >= self._linger_until or len(self._next) >= self._full_count or self._held_until is not None:
-            return True
-        return not self._is_small(next(iter(self._next.values())))
+    def _due(self) -> float:
+        """When the first in line is to be sent: when the line is quiet, or its patience is over."""
+        if self._held_until is not None:
+            return -math.inf
+        return min(self._added_at + self._quiet_s, self._patience_ends[next(iter(self._next))])
 
     def _wait_time(self, now: float) -> float | None:
         dues = []
         if self._next and self._may_send(now):
-            dues.append(self._linger_until)
+            dues.append(self._due())
         if self._held_until is not None and not self._probe and self._next:
             dues.append(self._held_until)
         if self._delayed:
