@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import fnmatch
 import http.client
+import json
 import os
 import shutil
 import sys
@@ -16,7 +17,7 @@ from rich.console import Console
 import bench
 from bench.cases import CASES, Case, Material, Run, Sizes, StoreCase, warm_up
 from bench.machine import describe, file_system, flushes_per_s
-from bench.peers import PEERS, REPOSITORY, PeerFailed
+from bench.peers import PEERS, REPOSITORY, PeerFailed, add_variant
 from bench.report import Report, Result, spread
 from bench.senders import SendingFailed
 from bench.testdata import generate
@@ -73,7 +74,15 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=bench.__doc__)
     add = parser.add_argument
     add("--cases", nargs="+", metavar="PATTERN", help="names, with * and ? (default: all but 8 associations)")
-    add("--peers", nargs="+", metavar="PEER", choices=PEERS, default=list(PEERS), help=f"{', '.join(PEERS)}")
+    add("--peers", nargs="+", metavar="PEER", choices=list(PEERS), default=list(PEERS), help=f"{', '.join(PEERS)}")
+    add(
+        "--variant",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "JSON"),
+        help="one peer more in the store cases: the gateway with these options in its section",
+    )
     add("--list", action="store_true", help="list the cases and end")
     add("--rounds", type=int, default=3, help="every peer runs every case once in each (default 3)")
     add("--count", type=int, help="instances in a store case (default 500)")
@@ -91,6 +100,9 @@ def _options() -> argparse.Namespace:
     add("--json", type=Path, metavar="FILE", help="write every single figure there")
     add("--width", type=int, help="columns of the printed tables (default: the terminal's)")
     options = parser.parse_args()
+    for name, section in options.variant:
+        add_variant(name, json.loads(section))
+        options.peers.append(name)
     for name, (full, quick) in AMOUNTS.items():
         if getattr(options, name) is None:
             setattr(options, name, quick if options.quick else full)

@@ -18,7 +18,7 @@ from bench.client import (
     association_request,
     many_contexts,
 )
-from bench.peers import PEERS, Peer
+from bench.peers import PEERS, VARIANTS, Peer
 from bench.processes import GATEWAY_OTHER, SERVER, Meter
 from bench.senders import Sending
 
@@ -93,8 +93,8 @@ class StoreCase:
     @property
     def peers(self) -> tuple[str, ...]:
         if self.nodelay:
-            return ("orthanc-nd", "gateway", "gateway-plugin", "orthanc", "storescp-nd", "orthanc-nd-again")
-        return ("orthanc", "gateway", "orthanc-nd", "storescp")
+            return ("orthanc-nd", "gateway", *VARIANTS, "gateway-plugin", "orthanc", "storescp-nd", "orthanc-nd-again")
+        return ("orthanc", "gateway", *VARIANTS, "orthanc-nd", "storescp")
 
     @property
     def reference(self) -> str:

@@ -218,3 +218,13 @@ PEERS = {
         'the same with transport "Plugin"',
     ),
 }
+
+
+VARIANTS: list[str] = []
+
+
+def add_variant(name: str, section: dict[str, object]) -> None:
+    """Add a peer: the gateway with these options in the section DicomGateway."""
+    description = f"the gateway with `{json.dumps(section)}`"
+    PEERS[name] = Kind(lambda folder: OrthancPeer(folder, gateway=section), description)
+    VARIANTS.append(name)

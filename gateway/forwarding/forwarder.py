@@ -26,7 +26,7 @@ from gateway.structure import StructureError, check_structure
 INSTANCES: Final = "/instances"
 DIFFERS: Final = "differs from the stored instance"
 # When nothing came for so long the modalities make a pause: what they wait for is not slowed down by delivering.
-QUIET_S: Final = 0.02
+QUIET_S: Final = 0.01
 
 OnOutcome = Callable[[Path, Result, str], None]
 

@@ -18,7 +18,7 @@ from typing import Final
 from gateway.spool import Delivery
 
 # Instances up to this size travel together in one ZIP, up to that many bytes.
-SMALL_BYTES: Final = 2 * 1024 * 1024
+SMALL_BYTES: Final = 256 * 1024
 BATCH_BYTES: Final = 8 * 1024 * 1024
 
 

@@ -254,12 +254,12 @@ def test_delayed_instance_wakes_a_sender_although_another_one_is_busy() -> None:
 
 def test_batch_ends_at_its_bytes_and_takes_small_instances_only() -> None:
     queue = DeliveryQueue()
-    sizes = [SMALL_BYTES - 1] * 5 + [SMALL_BYTES + 1] + [10] * 3
+    fit = BATCH_BYTES // SMALL_BYTES
+    sizes = [SMALL_BYTES - 1] * (fit + 1) + [SMALL_BYTES + 1] + [10] * 3
     for number, size in enumerate(sizes):
         queue.add(Delivery(Path(str(number)), size, str(number), ""))
     batches = [[delivery.size for delivery in queue.take(100)] for _ in range(3)]
-    assert BATCH_BYTES // SMALL_BYTES == 4
-    assert batches == [[SMALL_BYTES - 1] * 4, [SMALL_BYTES - 1, 10, 10, 10], [SMALL_BYTES + 1]]
+    assert batches == [[SMALL_BYTES - 1] * fit, [SMALL_BYTES - 1, 10, 10, 10], [SMALL_BYTES + 1]]
 
 
 def test_delayed_instances_come_by_their_time_though_others_were_withdrawn() -> None:
@@ -295,3 +295,71 @@ def test_stop_ends_every_take() -> None:
     assert all(event.wait(DEADLINE_S) for event in ended)
     queue.add(Delivery(Path("late"), 1, "1", ""))
     assert queue.take(1) == []
+
+
+class Held:
+    """A queue that waits for a pause of 10 ms, for 2 s at most; `take` gives what goes now."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.queue = DeliveryQueue(clock=lambda: self.now, quiet_s=0.01, patience_s=2.0)
+        self.queue._changed = NoWait()
+
+    def add(self, number: int, *, urgent: bool = False) -> Delivery:
+        delivery = Delivery(Path(f"{number}.dcm"), 1, f"1.2.{number}", "")
+        self.queue.add(delivery, urgent=urgent)
+        return delivery
+
+    def take(self) -> list[Delivery]:
+        try:
+            return self.queue.take(20)
+        except WouldBlock:
+            return []
+
+
+def test_nothing_is_given_out_while_instances_arrive() -> None:
+    held = Held()
+    for number in range(100):
+        held.add(number)
+        held.now += 0.009
+        assert not held.take()
+    held.now += 0.001
+    assert len(held.take()) == 20
+
+
+def test_who_waits_knows_when_the_pause_would_be_long_enough() -> None:
+    held = Held()
+    held.add(1)
+    held.now += 0.004
+    try:
+        held.queue.take(20)
+    except WouldBlock as wait:
+        assert 0.0059 < wait.args[0] < 0.0061
+
+
+def test_patience_with_those_who_send_without_a_pause_ends() -> None:
+    held = Held()
+    taken: list[Delivery] = []
+    longest = 0.0
+    for number in range(3000):
+        held.add(number)
+        held.now += 0.005
+        for delivery in (batch := held.take()):
+            longest = max(longest, held.now - 1000.0 - int(delivery.path.stem) * 0.005)
+            held.queue.done(delivery)
+        taken += batch
+    assert 2.0 <= longest <= 2.01
+    assert len(taken) >= 3000 - 2.0 / 0.005 - 20
+
+
+def test_urgent_and_repeated_deliveries_do_not_wait_for_a_pause() -> None:
+    held = Held()
+    held.add(1)
+    wanted = held.add(2, urgent=True)
+    assert wanted in held.take()
+    held.add(3)
+    held.queue.retry(wanted, 1.0)
+    held.now += 2.5
+    taken = held.take() + held.take()
+    held.add(4)
+    assert wanted in taken
