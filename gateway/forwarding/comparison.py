@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pydicom
-import requests
 from pydicom.errors import InvalidDicomError
-from urllib3.exceptions import HTTPError
 
 from gateway.forwarding.transports import HttpTransport, Unreachable
 from gateway.part10 import Part10Error, read_meta
@@ -87,15 +85,12 @@ def is_same_instance(transport: HttpTransport, orthanc_id: str, path: Path) -> b
 def _download(transport: HttpTransport, uri: str, order: bytes | None, target: Any) -> bool:
     """Write what Orthanc answers to a GET, or to a POST of `order`, into `target`; False when it cannot do it."""
     with transport.download(uri, order) as response:
-        if response.status_code in _CANNOT:
+        if response.status in _CANNOT:
             return False
-        if response.status_code != 200:
-            raise Unreachable(f"Orthanc answers HTTP {response.status_code}")
-        try:
-            for chunk in response.iter_content(_CHUNK_BYTES):
-                target.write(chunk)
-        except (requests.RequestException, HTTPError, OSError) as error:
-            raise Unreachable(str(error)) from error
+        if response.status != 200:
+            raise Unreachable(f"Orthanc answers HTTP {response.status}")
+        for chunk in response.stream(_CHUNK_BYTES, decode_content=True):
+            target.write(chunk)
     target.flush()
     return True
 

@@ -15,7 +15,7 @@ def endpoint(settings: Settings, configuration: Configuration) -> Endpoint:
         return Endpoint(
             url=f"{scheme}://127.0.0.1:{options.http_port}",
             authorization=settings.authorization,
-            verify=str(configuration.path(options.ssl_certificate)) if options.ssl_enabled else True,
+            ca_file=str(configuration.path(options.ssl_certificate)) if options.ssl_enabled else None,
             check_hostname=False,
             timeout_s=timeout,
         )
@@ -23,6 +23,6 @@ def endpoint(settings: Settings, configuration: Configuration) -> Endpoint:
     return Endpoint(
         url=section.url.rstrip("/"),
         credentials=(section.username, secret or "") if section.username is not None else None,
-        verify=str(configuration.path(section.ca_file)) if section.ca_file is not None else True,
+        ca_file=str(configuration.path(section.ca_file)) if section.ca_file is not None else None,
         timeout_s=timeout,
     )

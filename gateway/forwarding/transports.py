@@ -1,17 +1,21 @@
 """Two ways into Orthanc's REST API: HTTP, and `orthanc.RestApiPost` that the glue lends us (transport "Plugin")."""
 
+import contextlib
 import itertools
 import json
 import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import IO, Any, Final, Protocol
 
-import requests
-from requests.adapters import HTTPAdapter
+import certifi
+import urllib3
 from urllib3.exceptions import HTTPError
+from urllib3.response import BaseHTTPResponse
 
 from gateway.forwarding.verdicts import Reply, error_code
 
@@ -43,76 +47,82 @@ class Endpoint:
     url: str
     authorization: str | None = None
     credentials: tuple[str, str] | None = None
-    # True, or the file with the certificates to trust.
-    verify: bool | str = True
+    # The certificates to trust; None: certifi's.
+    ca_file: str | None = None
     check_hostname: bool = True
     timeout_s: float = 60.0
 
 
-class _Adapter(HTTPAdapter):
-    """HTTPAdapter with large blocks, and for our own loopback no look at the certificate's name."""
-
-    def __init__(self, *, check_hostname: bool) -> None:
-        self._check_hostname = check_hostname
-        super().__init__(pool_connections=1, pool_maxsize=1)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        kwargs["blocksize"] = STREAM_BLOCK_BYTES
-        if not self._check_hostname:
-            kwargs["assert_hostname"] = False
-        super().init_poolmanager(*args, **kwargs)
-
-
 class HttpTransport:
-    """One kept-alive HTTP connection."""
+    """One kept-alive HTTP connection. urllib3 without requests, which needs 0.13 ms more for each request."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
-        self._session = requests.Session()
-        self._session.trust_env = False
-        adapter = _Adapter(check_hostname=endpoint.check_hostname)
-        self._session.mount("http://", adapter)
-        self._session.mount("https://", adapter)
-        self._session.verify = endpoint.verify
+        self._timeout_s = endpoint.timeout_s
+        url = urllib3.util.parse_url(endpoint.url)
+        self._prefix = url.path or ""
+        self._headers: dict[str, str] = {}
         if endpoint.authorization is not None:
-            self._session.headers["Authorization"] = endpoint.authorization
+            self._headers["Authorization"] = endpoint.authorization
         elif endpoint.credentials is not None:
-            self._session.auth = endpoint.credentials
+            credentials = urllib3.make_headers(basic_auth=":".join(endpoint.credentials))
+            self._headers["Authorization"] = credentials["authorization"]
+        options: dict[str, Any] = {"maxsize": 1, "blocksize": STREAM_BLOCK_BYTES}
+        if url.scheme == "https":
+            options |= {
+                "cert_reqs": "CERT_REQUIRED",
+                "ca_certs": endpoint.ca_file or certifi.where(),
+                "assert_hostname": None if endpoint.check_hostname else False,
+            }
+        self._pool = urllib3.connection_from_url(endpoint.url, **options)
 
     def post(self, uri: str, body: Body, size: int) -> Reply:
         """See Transport."""
-        timeout = self._endpoint.timeout_s + size / SLOWEST_BYTES_PER_S
-        return self._reply(self._request("POST", uri, timeout, data=body))
+        timeout = self._timeout_s + size / SLOWEST_BYTES_PER_S
+        return self._reply(self._request("POST", uri, timeout, body, size))
 
     def get(self, uri: str) -> Reply:
         """GET a small resource."""
-        return self._reply(self._request("GET", uri, self._endpoint.timeout_s))
+        return self._reply(self._request("GET", uri, self._timeout_s))
 
-    def download(self, uri: str, order: bytes | None = None) -> requests.Response:
-        """GET a resource, or POST `order`, and answer as a stream; to be closed by the caller."""
-        return self._request("GET" if order is None else "POST", uri, self._endpoint.timeout_s, data=order)
-
-    def _request(self, method: str, uri: str, timeout_s: float, data: Body | None = None) -> requests.Response:
+    @contextlib.contextmanager
+    def download(self, uri: str, order: bytes | None = None) -> Iterator[BaseHTTPResponse]:
+        """GET a resource, or POST `order`, and answer as a stream. Raises Unreachable, while it is read too."""
+        method, size = ("GET", 0) if order is None else ("POST", len(order))
+        response = self._request(method, uri, self._timeout_s, order, size)
         try:
-            return self._session.request(
+            yield response
+        except (HTTPError, HTTPException) as error:
+            raise Unreachable(_short(error)) from error
+        finally:
+            response.close()  # after the last byte the connection is in the pool again, and stays open
+
+    def _request(
+        self, method: str, uri: str, timeout_s: float, body: Body | None = None, size: int = 0
+    ) -> BaseHTTPResponse:
+        headers = self._headers if body is None else {**self._headers, "Content-Length": str(size)}
+        try:
+            return self._pool.urlopen(
                 method,
-                self._endpoint.url + uri,
-                data=data,
-                timeout=(CONNECT_TIMEOUT_S, timeout_s),
-                allow_redirects=False,
-                stream=True,
+                self._prefix + uri,
+                body=body,
+                headers=headers,
+                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=timeout_s),
+                redirect=False,
+                retries=False,
+                preload_content=False,
             )
-        except (requests.RequestException, OSError) as error:
+        except (HTTPError, HTTPException, OSError) as error:
             raise Unreachable(_short(error)) from error
 
-    def _reply(self, response: requests.Response) -> Reply:
-        with response:
-            try:
-                body = response.raw.read(MAXIMUM_ANSWER_BYTES, decode_content=True)
-            except (requests.RequestException, HTTPError, OSError) as error:
-                raise Unreachable(_short(error)) from error
-        code = error_code(body) if response.status_code != 200 else None
-        return Reply(response.status_code, body, code)
+    def _reply(self, response: BaseHTTPResponse) -> Reply:
+        try:
+            body = response.read(MAXIMUM_ANSWER_BYTES, decode_content=True)
+        except (HTTPError, HTTPException, OSError) as error:
+            raise Unreachable(_short(error)) from error
+        finally:
+            response.close()
+        code = error_code(body) if response.status != 200 else None
+        return Reply(response.status, body, code)
 
 
 def _short(error: Exception) -> str:

@@ -133,12 +133,12 @@ def certificate(path: Path) -> Path:
 
 def test_endpoint_follows_orthancs_options_unless_told_otherwise(tmp_path: Path) -> None:
     inside = _endpoint({"HttpPort": 8043}, tmp_path)
-    assert (inside.url, inside.verify, inside.credentials) == ("http://127.0.0.1:8043", True, None)
+    assert (inside.url, inside.ca_file, inside.credentials) == ("http://127.0.0.1:8043", None, None)
     section = {"Url": "https://pacs/orthanc/", "Username": "u", "Password": "p", "CaFile": "ca.pem"}
     elsewhere = _endpoint({"DicomGateway": {"Orthanc": section, "Forwarding": {"Timeout": 7}}}, tmp_path)
     assert elsewhere.url == "https://pacs/orthanc"
     assert elsewhere.credentials == ("u", "p")
-    assert elsewhere.verify == str(tmp_path / "ca.pem")
+    assert elsewhere.ca_file == str(tmp_path / "ca.pem")
     assert elsewhere.check_hostname
     assert elsewhere.timeout_s == 7
 
