@@ -21,6 +21,7 @@ from pydantic import (
 
 from gateway import transfer_syntaxes
 from gateway.orthanc_json import ConfigurationError
+from gateway.peers import parse_network
 
 MINIMUM_PDU_BYTES: Final = 4096
 MAXIMUM_PDU_BYTES: Final = 131072
@@ -43,6 +44,15 @@ def _clean_ae_title(value: Any) -> Any:
 
 
 AeTitle = Annotated[str, BeforeValidator(_clean_ae_title)]
+
+
+def _check_network(value: Any) -> Any:
+    if isinstance(value, str):
+        parse_network(value)
+    return value
+
+
+NetworkText = Annotated[str, BeforeValidator(_check_network)]
 
 
 class _Section(BaseModel):
@@ -112,6 +122,10 @@ class GatewaySection(_Section):
     stored_deadline: Annotated[float, Field(gt=0, le=3600)] = 25.0
     shutdown_timeout: Seconds = 10.0
     bind_address: str = "0.0.0.0"
+    allowed_hosts: Annotated[list[NetworkText], Field(min_length=1)] | None = None
+    # docs/configuration.md says what they cost.
+    maximum_associations: Annotated[int, Field(ge=1, le=10_000)] = 500
+    maximum_associations_per_peer: Annotated[int, Field(ge=0, le=10_000)] = 250
     maximum_inflated_bytes: Annotated[int, Field(ge=MIB)] = 1024 * MIB
     forwarding: ForwardingSection = Field(default_factory=ForwardingSection)
     orthanc: OrthancSection | None = None

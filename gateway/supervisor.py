@@ -1,8 +1,7 @@
 """The supervisor: owns the listening socket, starts and replaces the processes, stops them in order.
 
-One thread, one selector. Connections are passed to the least loaded worker; a worker that dies or does not answer is
-replaced; the forwarder likewise. Inside Orthanc the glue holds the other end of the control socket: when it closes,
-Orthanc is dead and everything ends at once.
+One thread, one selector. A worker that dies or does not answer is replaced; the forwarder likewise. Inside Orthanc the
+glue holds the other end of the control socket: when it closes, Orthanc is dead and everything ends at once.
 """
 
 import contextlib
@@ -21,12 +20,12 @@ from typing import Any, Final
 from gateway import child
 from gateway.child import Settings, read_settings
 from gateway.config import Configuration
+from gateway.dicom_port import DicomPort
 from gateway.log import get_logger
 from gateway.orthanc_json import ConfigurationError
 from gateway.requirements import FatalError, check_requirements
 from gateway.spool import Spool, SpoolError, state_directory_lock
 
-LISTEN_BACKLOG: Final = 256
 MAXIMUM_MESSAGE_BYTES: Final = 4096
 
 PING_INTERVAL_S: Final = 5.0
@@ -56,7 +55,6 @@ class Process:
     pidfd: int | None = None
     control: socket.socket | None = None
     ready: bool = False
-    load: int = 0
     failures: int = 0
     started_at: float = 0.0
     restart_at: float | None = None
@@ -71,7 +69,7 @@ class Supervisor:
         self._configuration = configuration
         self._log = get_logger()
         self._selector = selectors.DefaultSelector()
-        self._listener: socket.socket | None = None
+        self._port = DicomPort(configuration)
         self._accepting = False
         self._stopping = False
         self._orthanc_died = False
@@ -87,7 +85,7 @@ class Supervisor:
         try:
             with state_directory_lock(self._configuration.state_directory):
                 self._recover()
-                self._listen()
+                self._port.listen()
                 self._watch_signals()
                 if self._glue is not None:
                     self._selector.register(self._glue, selectors.EVENT_READ, self._on_glue)
@@ -111,15 +109,6 @@ class Supervisor:
         if removed:
             self._log.info("removed what was half received when the gateway last ended", files=removed)
 
-    def _listen(self) -> None:
-        host, port = self._configuration.gateway.bind_address, self._configuration.orthanc.dicom_port
-        try:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            self._listener = socket.create_server((host, port), family=family, backlog=LISTEN_BACKLOG)
-        except OSError as error:
-            raise FatalError(f"cannot listen on DICOM port {port} ({host}): {_reason(error)}") from error
-        self._listener.setblocking(False)
-
     def _watch_signals(self) -> None:
         self._wakeup.setblocking(False)
         self._signals.setblocking(False)
@@ -131,6 +120,7 @@ class Supervisor:
     def _step(self) -> None:
         for key, _events in self._selector.select(self._wait_time()):
             key.data()
+        self._port.settle(self._workers)
         now = time.monotonic()
         for process in (self._forwarder, *self._workers):
             if process.restart_at is not None and process.restart_at <= now:
@@ -139,10 +129,11 @@ class Supervisor:
         if now >= self._next_ping:
             self._next_ping = now + PING_INTERVAL_S
             self._ping(now)
+            self._port.summarise()
 
     def _wait_time(self) -> float:
         now = time.monotonic()
-        dues = [self._next_ping]
+        dues = [self._next_ping, *([] if self._port.due is None else [self._port.due])]
         dues += [p.restart_at for p in (self._forwarder, *self._workers) if p.restart_at is not None]
         return max(0.0, min(dues) - now)
 
@@ -166,7 +157,7 @@ class Supervisor:
 
     def _start_worker(self, process: Process) -> None:
         control = self._start_with_control(process, "scp.worker", [])
-        process.load, process.ready, process.last_pong = 0, False, time.monotonic()
+        process.ready, process.last_pong = False, time.monotonic()
         self._selector.register(control, selectors.EVENT_READ, lambda: self._on_worker(process))
 
     def _start_forwarder(self, process: Process) -> None:
@@ -200,7 +191,7 @@ class Supervisor:
             return
         message = json.loads(packet)
         if "ended" in message:
-            process.load -= int(message["ended"])
+            self._port.ended(int(message["ended"]))
         elif "ready" in message:
             process.ready = True
             self._accept_while_served()
@@ -213,6 +204,7 @@ class Supervisor:
             process.control.close()
             process.control = None
             process.ready = False
+            self._port.lost(process)
             self._accept_while_served()
 
     def _on_exit(self, process: Process) -> None:
@@ -243,10 +235,11 @@ class Supervisor:
     def _accept_while_served(self) -> None:
         """Connections wait in the kernel's queue while no worker can take them."""
         wanted = any(worker.ready for worker in self._workers) and not self._stopping
-        if self._listener is None or wanted == self._accepting:
+        listener = self._port.listener
+        if listener is None or wanted == self._accepting:
             return
         if wanted:
-            self._selector.register(self._listener, selectors.EVENT_READ, self._on_connection)
+            self._selector.register(listener, selectors.EVENT_READ, lambda: self._port.accept(self._workers))
             if not self._announced:
                 self._announced = True
                 options = self._configuration.orthanc
@@ -256,32 +249,8 @@ class Supervisor:
                 else:
                     self._tell_glue({"state": "ready", "text": text})
         else:
-            self._selector.unregister(self._listener)
+            self._selector.unregister(listener)
         self._accepting = wanted
-
-    def _on_connection(self) -> None:
-        if self._listener is None:
-            return
-        try:
-            connection, address = self._listener.accept()
-        except OSError as error:
-            self._log.warning("cannot accept a connection", reason=str(error))
-            return
-        with connection:
-            self._pass_on(connection, address)
-
-    def _pass_on(self, connection: socket.socket, address: tuple[Any, ...]) -> None:
-        message = json.dumps({"connection": address}).encode()
-        for worker in sorted((w for w in self._workers if w.ready), key=lambda w: w.load):
-            if worker.control is None:
-                continue
-            try:
-                socket.send_fds(worker.control, [message], [connection.fileno()], socket.MSG_DONTWAIT)
-            except OSError:
-                continue  # it just died, or is stuck: its exit or its silence is noticed elsewhere
-            worker.load += 1
-            return
-        self._log.warning("no worker took a connection", peer=address[0])
 
     def _ping(self, now: float) -> None:
         for worker in self._workers:
@@ -297,8 +266,7 @@ class Supervisor:
     def _stop(self) -> None:
         """Stop listening, let associations finish, abort the rest, let the forwarder finish what it sends."""
         self._accept_while_served()
-        if self._listener is not None:
-            self._listener.close()
+        self._port.close()
         if self._orthanc_died:
             self._log.error("Orthanc is gone: the gateway ends")
             self._kill_all()
@@ -333,12 +301,6 @@ class Supervisor:
             if process.popen is not None:
                 process.popen.kill()
                 process.popen.wait()
-
-
-def _reason(error: OSError) -> str:
-    """What the system says, without what socket.create_server adds to it."""
-    text = error.strerror or str(error)
-    return text.partition(" (while attempting")[0]
 
 
 def serve(settings: Settings) -> int:

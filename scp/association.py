@@ -24,6 +24,7 @@ from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from gateway.admission import Admission, Rejection, Verb
 from gateway.config import Configuration
 from gateway.log import get_logger
+from gateway.peers import plain_address
 from scp.command_set import C_ECHO_RQ, C_STORE_RQ, Command, encode_response, p_data_tf
 from scp.contexts import ContextPolicy, Offer
 from scp.messages import MessageReceiver
@@ -33,7 +34,11 @@ from scp.upper_layer import UpperLayer
 
 # ARTIM (PS3.8 9.1.5): from the connection to the whole A-ASSOCIATE-RQ. The built-in SCP's is 30 s too.
 ACSE_TIMEOUT_S: Final = 30.0
+# A peer that is only told that there are too many must not hold its place for long.
+OVER_LIMIT_TIMEOUT_S: Final = 5.0
 PERMANENT: Final = 1
+# Result, source and reason of PS3.8 table 9-21: transient, service provider (presentation related).
+LOCAL_LIMIT_EXCEEDED: Final = (2, 3, 2)
 USER_REJECTION: Final = 1
 # Results of PS3.8 table 9-18 that are about what exists here, and how many UIDs a log line names.
 _NOT_SUPPORTED: Final = {3: "abstract syntax not supported", 4: "transfer syntaxes not supported"}
@@ -101,10 +106,15 @@ class AcceptedAssociation(Association):
         client_socket: socket.socket,
         address: tuple[Any, ...],
         on_end: Callable[[], None],
+        *,
+        over_limit: bool = False,
     ) -> None:
+        """Take over an accepted connection; `over_limit`: only to reject its association."""
         super().__init__(environment.ae, "acceptor")
         self._environment = environment
         self._on_end = on_end
+        self._over_limit = over_limit
+        self._request_timeout_s = OVER_LIMIT_TIMEOUT_S if over_limit else ACSE_TIMEOUT_S
         self._client_socket = client_socket
         self.name = f"association-{os.getpid()}-{next(_numbers)}"
         self.log = get_logger(association=self.name.removeprefix("association-"), peer=address[0])
@@ -119,7 +129,7 @@ class AcceptedAssociation(Association):
         self._store: AssociationStore | None = None
         self.acceptor.maximum_length = environment.ae.maximum_pdu_size
         self.acceptor.ae_title = environment.ae.ae_title
-        self.acceptor.address_info = AddressInformation.from_tuple(client_socket.getsockname())
+        self.acceptor.address_info = AddressInformation.from_tuple(plain_address(client_socket.getsockname()))
         self.acceptor.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
         self.acceptor.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         self.requestor.address_info = AddressInformation.from_tuple(address)
@@ -149,7 +159,7 @@ class AcceptedAssociation(Association):
         phase = "negotiation"
         try:
             self.upper_layer.attach(self._client_socket, self._environment.ae.maximum_pdu_size, self.log)
-            self.upper_layer.reader.set_timeout(ACSE_TIMEOUT_S)
+            self.upper_layer.reader.set_timeout(self._request_timeout_s)
             if self._negotiate():
                 phase = "service"
                 self._serve()
@@ -181,9 +191,9 @@ class AcceptedAssociation(Association):
 
     def _negotiate(self) -> bool:
         """Wait for the A-ASSOCIATE-RQ and answer it; True when the association is established."""
-        primitive = self.dul.receive_pdu(wait=True, timeout=ACSE_TIMEOUT_S)
+        primitive = self.dul.receive_pdu(wait=True, timeout=self._request_timeout_s)
         if primitive is None or self.upper_layer.is_closed:
-            if self.upper_layer.end_reason:
+            if self.upper_layer.end_reason and not self._over_limit:
                 self.log.info("connection ended before an association", reason=self.upper_layer.end_reason)
             else:
                 self.log.debug("connection without A-ASSOCIATE-RQ")
@@ -191,6 +201,9 @@ class AcceptedAssociation(Association):
         self.requestor.primitive = primitive
         called, calling = self.upper_layer.ae_titles
         self.log = self.upper_layer.log = self.log.bind(calling=calling, called=called)
+        if self._over_limit:  # the supervisor has logged it
+            self.acse.send_reject(*LOCAL_LIMIT_EXCEEDED)
+            return False
         rejection = self._environment.admission.reject(calling, called)
         if rejection is not None:
             self._reject(rejection)

@@ -1,8 +1,9 @@
 """A process that serves associations: takes connections from the supervisor, one thread each.
 
-The supervisor's socket (SOCK_SEQPACKET) carries {"connection": ADDRESS} with the connection's descriptor, {"ping":
-N} and {"drain": SECONDS}; the worker says {"ready": true}, {"pong": N} and {"ended": COUNT}. When the socket
-closes, the supervisor is dead and the worker ends at once: what it was receiving was not acknowledged.
+The supervisor's socket (SOCK_SEQPACKET) carries {"connection": ADDRESS, "number": N, "over_limit": BOOLEAN} with the
+connection's descriptor, {"ping": N} and {"drain": SECONDS}; the worker says {"ready": true}, {"pong": N} and {"ended":
+NUMBER}. When the socket closes, the supervisor is dead and the worker ends at once: what it was receiving was not
+acknowledged.
 """
 
 import contextlib
@@ -35,6 +36,7 @@ class Worker:
         self._environment = environment
         self._writer = writer
         self._log = get_logger()
+        self._draining = False
 
     def run(self) -> None:
         """Serve until the supervisor says drain, or is gone."""
@@ -45,28 +47,38 @@ class Worker:
                 os._exit(1)
             message = json.loads(packet)
             if "connection" in message and fds:
-                self._serve(socket.socket(fileno=fds[0]), tuple(message["connection"]))
+                self._serve(socket.socket(fileno=fds[0]), message)
             elif "connection" in message:
                 self._log.error("connection refused: no descriptor is left", peer=message["connection"][0])
-                self._on_end()
+                self._on_end(message["number"])
             elif "ping" in message:
                 self._tell({"pong": message["ping"]})
             elif "drain" in message:
                 self._drain(float(message["drain"]))
                 return
 
-    def _serve(self, connection: socket.socket, address: tuple[Any, ...]) -> None:
+    def _serve(self, connection: socket.socket, message: dict[str, Any]) -> None:
+        address, number = tuple(message["connection"]), message["number"]
         try:
-            AcceptedAssociation(self._environment, connection, address, self._on_end).start()
+            AcceptedAssociation(
+                self._environment,
+                connection,
+                address,
+                lambda: self._on_end(number),
+                over_limit=message["over_limit"],
+            ).start()
         except (OSError, RuntimeError) as error:  # the peer was gone before we looked, or no thread can be started
             self._log.warning("connection lost before it was served", peer=address[0], reason=str(error))
             connection.close()
-            self._on_end()
+            self._on_end(number)
 
-    def _on_end(self) -> None:
-        self._tell({"ended": 1})
+    def _on_end(self, number: int) -> None:
+        # A supervisor that stops counts no more and reads nothing: hundreds of messages would block their threads.
+        if not self._draining:
+            self._tell({"ended": number})
 
     def _drain(self, seconds: float) -> None:
+        self._draining = True
         deadline = time.monotonic() + seconds
         while running_associations() and time.monotonic() < deadline:
             for association in running_associations():
