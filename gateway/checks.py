@@ -53,6 +53,9 @@ def describe(settings: Settings, configuration: Configuration) -> Iterator[Line]
     """Yield what the gateway would do, without binding a port or changing anything."""
     options, section = configuration.orthanc, configuration.gateway
     yield Line(f"AE title {options.dicom_aet}, DICOM port {options.dicom_port} on {section.bind_address}")
+    yield Line(f"connections are accepted from {', '.join(section.allowed_hosts or ['everybody'])}")
+    per_peer = section.maximum_associations_per_peer or section.maximum_associations
+    yield Line(f"at most {section.maximum_associations} associations at the same time, {per_peer} of one address")
     called = f"only to {options.dicom_aet}" if options.dicom_check_called_aet else "under any called AE title"
     yield Line(f"associations are accepted {called}")
     always = [

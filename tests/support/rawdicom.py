@@ -200,10 +200,16 @@ def image(
 
 
 class RawPeer:
-    """One connection to a DICOM port. All waits end after `timeout_s` with an AssertionError."""
+    """One connection to a DICOM port. All waits end after `timeout_s` with an AssertionError.
 
-    def __init__(self, port: int, *, timeout_s: float = TIMEOUT_S) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
+    `source` is the address that it comes from: any of 127.0.0.0/8 is this machine's.
+    """
+
+    def __init__(
+        self, port: int, *, timeout_s: float = TIMEOUT_S, host: str = "127.0.0.1", source: str | None = None
+    ) -> None:
+        address = None if source is None else (source, 0)
+        self.socket = socket.create_connection((host, port), timeout=timeout_s, source_address=address)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._timeout_s = timeout_s
 
