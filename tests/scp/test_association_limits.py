@@ -1,6 +1,8 @@
 """MaximumAssociations and MaximumAssociationsPerPeer: who is rejected, who is not, and what a flood does."""
 
+import os
 import re
+import signal
 import socket
 import subprocess
 import time
@@ -27,8 +29,9 @@ from tests.scp.conftest import (
 )
 from tests.support import processes
 from tests.support.dcmtk import echoscu, storescu
+from tests.support.ports import accepts
 from tests.support.processes import kill, wait_until
-from tests.support.rawdicom import VERIFICATION, Context, Gone, RawPeer, Rejected
+from tests.support.rawdicom import VERIFICATION, Context, RawPeer, Rejected
 from tests.support.standalone import Gateway
 
 LOCAL_LIMIT_EXCEEDED: Final = Rejected(result=2, source=3, reason=2)
@@ -246,16 +249,34 @@ def test_a_hundred_idle_associations_are_within_the_defaults(gateway: Gateway, o
         _leave(peer)
 
 
-def test_connections_that_wait_when_the_gateway_stops_are_closed(
+def test_connection_that_waits_when_the_gateway_stops_is_closed_before_associations_end(
     make_gateway: MakeGateway, open_associations: Open
 ) -> None:
-    gateway = make_gateway(DicomGateway={"Workers": 1, "Orthanc": UNREACHABLE_ORTHANC, **LIMITS, "ShutdownTimeout": 1})
+    section = {"Workers": 1, "Orthanc": UNREACHABLE_ORTHANC, **LIMITS, "ShutdownTimeout": 3 * DEADLINE_S}
+    gateway = make_gateway(DicomGateway=section)
     gateway.start()
     warm_up(gateway)
-    open_associations(gateway, MAXIMUM_PER_PEER)
+    peers = open_associations(gateway, MAXIMUM_PER_PEER)
     with RawPeer(gateway.dicom_port) as waiting:
-        assert gateway.stop() == 0
-        with pytest.raises(Gone):
-            waiting.associate()
-            waiting.read_pdu()
-    wait_until(lambda: not gateway.family(), DEADLINE_S, "processes are left")
+        os.kill(gateway.pid, signal.SIGTERM)
+        assert waiting.ends() == []
+    for peer in peers:
+        assert peer.store("1.2.3").status == 0
+        _leave(peer)
+    assert gateway.wait() == 0
+
+
+def test_gateway_that_stops_does_not_wait_for_associations_that_have_ended(
+    make_gateway: MakeGateway, open_associations: Open
+) -> None:
+    # More than the messages that the socket between worker and supervisor holds.
+    many = 400
+    section = {"Workers": 1, "Orthanc": UNREACHABLE_ORTHANC, "MaximumAssociationsPerPeer": 0}
+    gateway = make_gateway(DicomGateway={**section, "ShutdownTimeout": 3 * DEADLINE_S})
+    gateway.start()
+    peers = open_associations(gateway, many)
+    os.kill(gateway.pid, signal.SIGTERM)
+    wait_until(lambda: not accepts(gateway.dicom_port), DEADLINE_S, "the port is still open")
+    for peer in peers:
+        _leave(peer)
+    assert gateway.wait(DEADLINE_S) == 0
