@@ -1,76 +1,219 @@
-"""The A-ASSOCIATE-RQ (PS3.8 9.3.2) before pynetdicom acts on it: what it would stumble over, or silently change.
+"""The A-ASSOCIATE-RQ PDU (PS3.8 9.3.2), decoded into what an acceptor looks at.
 
-Its decoder drops characters outside ASCII from AE titles (a stranger's title becomes another's) and refuses blank
-ones with an abort; its state machine dies of contexts that the standard does not allow.
+Replaces pynetdicom's decoder, which makes several objects of each item and checks each UID with regular expressions,
+drops characters outside ASCII from AE titles (a stranger's title becomes another's) and aborts on items that are not
+in the standard yet, which PS3.8 9.3.1 wants skipped.
 """
 
 import struct
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final, NamedTuple
 
-from gateway.admission import is_ae_title
 from scp.pdu_reader import InvalidPdu
 
 # Protocol version, reserved, called and calling AE title, reserved (PS3.8 table 9-11), without the PDU's header.
-_FIXED_FIELDS = struct.Struct(">H2s16s16s32s")
-# PS3.8 table 9-11: of the protocol version only bit 0 shall be tested.
-_VERSION_1: Final = 0x0001
-# Stands for a title that is none, until the association is rejected for it.
-_NO_TITLE: Final = b"?".ljust(16)
+_FIXED_FIELDS = struct.Struct(">Hxx16s16s32x")
+# PS3.8 table 9-17: the A-ASSOCIATE-AC repeats these fields as they are, AE titles and reserved bytes.
+_REPEATED: Final = slice(4, _FIXED_FIELDS.size)
+
+# All items and sub-items (PS3.8 9.3.2, PS3.7 annex D.3.3): type, reserved, length of what follows.
+_ITEM_HEADER = struct.Struct(">BxH")
+_LENGTH = struct.Struct(">H")
+_MAXIMUM_LENGTH = struct.Struct(">L")
+
+_PRESENTATION_CONTEXT: Final = 0x20
+_ABSTRACT_SYNTAX: Final = 0x30
+_TRANSFER_SYNTAX: Final = 0x40
+_USER_INFORMATION: Final = 0x50
+_MAXIMUM_LENGTH_RECEIVED: Final = 0x51
+_IMPLEMENTATION_CLASS_UID: Final = 0x52
+_ROLE_SELECTION: Final = 0x54
+_IMPLEMENTATION_VERSION_NAME: Final = 0x55
+_SOP_CLASS_EXTENDED: Final = 0x56
+_USER_IDENTITY: Final = 0x58
+
+# A modality proposes the same again and again. Longer items are decoded each time, so that nobody fills the memory.
+_REMEMBERED_ITEMS: Final = 1024
+_REMEMBERED_ITEM_BYTES: Final = 1024
+
+_CONTEXT_ID_BYTES: Final = 4  # the ID and three reserved bytes
 
 
-def ae_titles(body: bytes) -> tuple[str, str]:
-    """Return called and calling AE title, bytes as Latin-1, without spaces around and the NULs that some pad with.
+class ProposedContext(NamedTuple):
+    """A presentation context (PS3.8 9.3.2.2); transfer syntaxes in the order of the peer, each once, at least one."""
 
-    `body` is the PDU behind its length. Raises InvalidPdu.
+    context_id: int
+    abstract_syntax: str
+    transfer_syntaxes: tuple[str, ...]
+
+
+class Role(NamedTuple):
+    """SCP/SCU role selection for one SOP class (PS3.7 D.3.3.4): what the requestor is, or may be."""
+
+    scu: bool
+    scp: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UserIdentity:
+    """User identity (PS3.7 D.3.3.7). `type`: 1 name, 2 name and passcode, 3 Kerberos, 4 SAML, 5 JSON Web Token."""
+
+    type: int
+    response_requested: bool
+    primary: bytes = field(repr=False)
+    secondary: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AssociateRequest:
+    """What the A-ASSOCIATE-RQ says. Text is decoded as Latin-1, without padding; only the structure has been checked.
+
+    `maximum_length` is in bytes, 0 is without limit. `repeated` are the bytes that the A-ASSOCIATE-AC repeats.
     """
-    _version, _reserved, called, calling, _rest = _fixed_fields(body)
-    return _title(called), _title(calling)
+
+    protocol_version: int
+    called_ae_title: str
+    calling_ae_title: str
+    repeated: bytes
+    contexts: tuple[ProposedContext, ...]
+    maximum_length: int = 0
+    implementation_class_uid: str = ""
+    implementation_version_name: str = ""
+    roles: Mapping[str, Role] = field(default_factory=dict)
+    # Service class application information by SOP class UID (PS3.7 D.3.3.5).
+    sop_class_extended: Mapping[str, bytes] = field(default_factory=dict)
+    user_identity: UserIdentity | None = None
 
 
-def decodable(body: bytes) -> bytes:
-    """Return `body` as pynetdicom can decode it. Raises InvalidPdu."""
-    version, reserved, called, calling, rest = _fixed_fields(body)
-    if version & _VERSION_1:
-        version = _VERSION_1
-    fixed = _FIXED_FIELDS.pack(version, reserved, _padded(called), _padded(calling), rest)
-    return fixed + body[_FIXED_FIELDS.size :]
-
-
-def check(pdu: Any) -> str:
-    """Check a decoded A_ASSOCIATE_RQ; return why the state machine will reject it, or "". Raises InvalidPdu.
-
-    The state machine converts the PDU into a primitive where a failure could not be answered, so it is done here.
-    """
-    primitive = pdu.to_primitive()
-    pdu.to_primitive = lambda: primitive
-    _check_contexts(primitive.presentation_context_definition_list)
-    if pdu.protocol_version != _VERSION_1:
-        return f"protocol version 0x{pdu.protocol_version:04X} is not supported"
-    return ""
-
-
-def _check_contexts(proposed: Sequence[Any]) -> None:
-    """PS3.8 9.3.2.2: each presentation context has an ID of its own and one transfer syntax or more."""
-    seen: set[int] = set()
-    for context in proposed:
-        if context.context_id in seen:
-            raise InvalidPdu(f"presentation context ID {context.context_id} is proposed twice")
-        if not context.transfer_syntax:
-            raise InvalidPdu(f"presentation context {context.context_id} without transfer syntax")
-        seen.add(context.context_id)
-
-
-def _fixed_fields(body: bytes) -> tuple[Any, ...]:
+def decode(body: bytes) -> AssociateRequest:
+    """Decode `body`, the PDU behind its length. Raises InvalidPdu, and nothing else."""
     if len(body) < _FIXED_FIELDS.size:
         raise InvalidPdu(f"A-ASSOCIATE-RQ of {len(body)} bytes")
-    return _FIXED_FIELDS.unpack_from(body)
+    version, called, calling = _FIXED_FIELDS.unpack_from(body)
+    contexts: dict[int, ProposedContext] = {}
+    user_information = _UserInformation()
+    for item_type, content in _items(body, _FIXED_FIELDS.size):
+        if item_type == _PRESENTATION_CONTEXT:
+            context = _context(content)
+            if context.context_id in contexts:
+                raise InvalidPdu(f"presentation context ID {context.context_id} is proposed twice")
+            contexts[context.context_id] = context
+        elif item_type == _USER_INFORMATION:
+            user_information.add(content)
+    return AssociateRequest(
+        protocol_version=version,
+        called_ae_title=_text(called),
+        calling_ae_title=_text(calling),
+        repeated=body[_REPEATED],
+        contexts=tuple(contexts.values()),
+        **vars(user_information),
+    )
 
 
-def _title(field: bytes) -> str:
-    return field.decode("latin-1").strip(" \0")
+class _UserInformation:
+    """The sub-items of the user information (PS3.7 D.3.3) while they are collected, named as in AssociateRequest."""
+
+    def __init__(self) -> None:
+        self.maximum_length = 0
+        self.implementation_class_uid = ""
+        self.implementation_version_name = ""
+        self.roles: dict[str, Role] = {}
+        self.sop_class_extended: dict[str, bytes] = {}
+        self.user_identity: UserIdentity | None = None
+
+    def add(self, item: bytes) -> None:
+        for item_type, content in _items(item):
+            if item_type == _MAXIMUM_LENGTH_RECEIVED:
+                if len(content) != _MAXIMUM_LENGTH.size:
+                    raise _undecodable(f"maximum length of {len(content)} bytes")
+                (self.maximum_length,) = _MAXIMUM_LENGTH.unpack(content)
+            elif item_type == _IMPLEMENTATION_CLASS_UID:
+                self.implementation_class_uid = _text(content)
+            elif item_type == _IMPLEMENTATION_VERSION_NAME:
+                self.implementation_version_name = _text(content)
+            elif item_type == _ROLE_SELECTION:
+                uid, roles = _counted(content)
+                if len(roles) != 2 or max(roles) > 1:
+                    raise _undecodable("role selection that is none")
+                self.roles[_text(uid)] = Role(scu=bool(roles[0]), scp=bool(roles[1]))
+            elif item_type == _SOP_CLASS_EXTENDED:
+                uid, information = _counted(content)
+                self.sop_class_extended[_text(uid)] = information
+            elif item_type == _USER_IDENTITY:
+                self.user_identity = _user_identity(content)
 
 
-def _padded(field: bytes) -> bytes:
-    title = _title(field)
-    return title.encode("ascii").ljust(16) if is_ae_title(title) else _NO_TITLE
+def _context(content: bytes) -> ProposedContext:
+    """PS3.8 9.3.2.2: an odd ID, one abstract syntax, one transfer syntax or more."""
+    if len(content) < _CONTEXT_ID_BYTES:
+        raise _undecodable(f"presentation context of {len(content)} bytes")
+    context_id = content[0]
+    if not context_id % 2:
+        raise _undecodable(f"presentation context ID {context_id} is not odd")
+    names = content[_CONTEXT_ID_BYTES:]
+    decode_names = _remembered_syntaxes if len(names) <= _REMEMBERED_ITEM_BYTES else _syntaxes
+    abstract_syntax, transfer_syntaxes = decode_names(names)
+    if abstract_syntax is None:
+        raise _undecodable(f"presentation context {context_id} without abstract syntax")
+    if not transfer_syntaxes:
+        raise InvalidPdu(f"presentation context {context_id} without transfer syntax")
+    return ProposedContext(context_id, abstract_syntax, transfer_syntaxes)
+
+
+def _syntaxes(content: bytes) -> tuple[str | None, tuple[str, ...]]:
+    abstract_syntax: str | None = None
+    transfer_syntaxes: dict[str, None] = {}
+    for item_type, name in _items(content):
+        if item_type == _TRANSFER_SYNTAX and name:
+            transfer_syntaxes[_text(name)] = None
+        elif item_type == _ABSTRACT_SYNTAX:
+            abstract_syntax = _text(name)
+    return abstract_syntax, tuple(transfer_syntaxes)
+
+
+_remembered_syntaxes = lru_cache(_REMEMBERED_ITEMS)(_syntaxes)
+
+
+def _user_identity(content: bytes) -> UserIdentity:
+    if len(content) < 2:
+        raise _undecodable(f"user identity of {len(content)} bytes")
+    primary, rest = _counted(content[2:])
+    # Types without secondary field shall have one of no bytes; some leave its length away.
+    secondary = _counted(rest)[0] if rest else b""
+    return UserIdentity(content[0], bool(content[1]), primary, secondary)
+
+
+def _items(data: bytes, position: int = 0) -> Iterator[tuple[int, bytes]]:
+    """Yield type and content of each item in `data` from `position` on."""
+    end = len(data)
+    while position < end:
+        start = position + _ITEM_HEADER.size
+        if start > end:
+            raise _undecodable(f"{end - position} bytes that are no item")
+        item_type, length = _ITEM_HEADER.unpack_from(data, position)
+        position = start + length
+        if position > end:
+            raise _undecodable(f"item of type 0x{item_type:02X} and {length} bytes, {end - start} are left")
+        yield item_type, data[start:position]
+
+
+def _counted(data: bytes) -> tuple[bytes, bytes]:
+    """Return what the length at the beginning of `data` counts, and what follows it."""
+    if len(data) < _LENGTH.size:
+        raise _undecodable("sub-item without length")
+    (length,) = _LENGTH.unpack_from(data)
+    end = _LENGTH.size + length
+    if end > len(data):
+        raise _undecodable(f"sub-item with a field of {length} bytes, {len(data) - _LENGTH.size} are left")
+    return data[_LENGTH.size : end], data[end:]
+
+
+def _text(field_value: bytes) -> str:
+    """AE titles are padded with spaces, by some with NULs; UIDs by some with a NUL (PS3.8 annex F: not at all)."""
+    return field_value.decode("latin-1").strip(" \0")
+
+
+def _undecodable(reason: str) -> InvalidPdu:
+    return InvalidPdu(f"A-ASSOCIATE-RQ cannot be decoded: {reason}")

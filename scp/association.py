@@ -11,12 +11,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pydicom.config
 from pydicom.uid import UID
 from pynetdicom import AE, _config
-from pynetdicom.acse import ACSE
 from pynetdicom.association import Association
 from pynetdicom.transport import AddressInformation
 
@@ -25,9 +24,18 @@ from gateway.admission import Admission, Rejection, Verb
 from gateway.config import Configuration
 from gateway.log import get_logger
 from gateway.peers import plain_address
+from scp import associate_accept
+from scp.associate_primitives import associate_response
+from scp.associate_request import AssociateRequest
 from scp.command_set import C_ECHO_RQ, C_STORE_RQ, Command, encode_response, p_data_tf
 from scp.contexts import ContextPolicy, Offer
 from scp.messages import MessageReceiver
+from scp.negotiation import (
+    ABSTRACT_SYNTAX_NOT_SUPPORTED,
+    ACCEPTANCE,
+    TRANSFER_SYNTAXES_NOT_SUPPORTED,
+    negotiate,
+)
 from scp.statuses import Answer, Status
 from scp.storage import AssociationStore, Peers, StorageService
 from scp.upper_layer import UpperLayer
@@ -39,9 +47,11 @@ OVER_LIMIT_TIMEOUT_S: Final = 5.0
 PERMANENT: Final = 1
 # Result, source and reason of PS3.8 table 9-21: transient, service provider (presentation related).
 LOCAL_LIMIT_EXCEEDED: Final = (2, 3, 2)
-USER_REJECTION: Final = 1
 # Results of PS3.8 table 9-18 that are about what exists here, and how many UIDs a log line names.
-_NOT_SUPPORTED: Final = {3: "abstract syntax not supported", 4: "transfer syntaxes not supported"}
+_NOT_SUPPORTED: Final = {
+    ABSTRACT_SYNTAX_NOT_SUPPORTED: "abstract syntax not supported",
+    TRANSFER_SYNTAXES_NOT_SUPPORTED: "transfer syntaxes not supported",
+}
 LOGGED_UIDS: Final = 10
 
 _numbers = itertools.count(1)
@@ -84,19 +94,6 @@ class Environment:
         self.ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
 
 
-class _Negotiation(ACSE):
-    """ACSE that tells a peer which contexts it may not use from those that do not exist here."""
-
-    forbidden: frozenset[str] = frozenset()
-
-    def send_accept(self) -> None:
-        """Set Result 1, user-rejection (PS3.8 table 9-18), where a permission is missing."""
-        for context in self.assoc.rejected_contexts:
-            if context.abstract_syntax in self.forbidden:
-                context.result = USER_REJECTION
-        super().send_accept()
-
-
 class AcceptedAssociation(Association):
     """One connection to the DICOM port, from its first byte to its end. Start it as a thread."""
 
@@ -120,11 +117,10 @@ class AcceptedAssociation(Association):
         self.log = get_logger(association=self.name.removeprefix("association-"), peer=address[0])
         self.upper_layer = UpperLayer(self)
         self.dul = self.upper_layer
-        self._negotiation = _Negotiation(self)
-        self.acse = self._negotiation
         # The timers live in the upper layer, which is new.
         self.acse_timeout = environment.ae.acse_timeout
         self.network_timeout = environment.ae.network_timeout
+        self._peer_maximum_length = 0
         self._receiver: MessageReceiver | None = None
         self._store: AssociationStore | None = None
         self.acceptor.maximum_length = environment.ae.maximum_pdu_size
@@ -187,7 +183,7 @@ class AcceptedAssociation(Association):
             error_comment=answer.comment,
             offending_element=answer.offending_element,
         )
-        self.upper_layer.send_bytes(p_data_tf(context_id, data, self.requestor.maximum_length or 0))
+        self.upper_layer.send_bytes(p_data_tf(context_id, data, self._peer_maximum_length))
 
     def _negotiate(self) -> bool:
         """Wait for the A-ASSOCIATE-RQ and answer it; True when the association is established."""
@@ -199,7 +195,8 @@ class AcceptedAssociation(Association):
                 self.log.debug("connection without A-ASSOCIATE-RQ")
             return False
         self.requestor.primitive = primitive
-        called, calling = self.upper_layer.ae_titles
+        request: AssociateRequest = primitive.request
+        called, calling = request.called_ae_title, request.calling_ae_title
         self.log = self.upper_layer.log = self.log.bind(calling=calling, called=called)
         if self._over_limit:  # the supervisor has logged it
             self.acse.send_reject(*LOCAL_LIMIT_EXCEEDED)
@@ -208,15 +205,27 @@ class AcceptedAssociation(Association):
         if rejection is not None:
             self._reject(rejection)
             return False
-        proposed = [context.abstract_syntax for context in primitive.presentation_context_definition_list]
-        offer = self._environment.contexts.offer(calling, proposed)
-        self.acceptor.supported_contexts = offer.supported
-        self._negotiation.forbidden = frozenset(offer.forbidden)
+        self.requestor.ae_title = calling
+        offer = self._environment.contexts.offer(calling, (context.abstract_syntax for context in request.contexts))
         self._log_forbidden(calling, offer)
         self._prepare_messages(calling, called)
-        self.acse.negotiate_association()
+        self._accept(request, offer)
         self._log_not_supported()
-        return bool(self.is_established)
+        return True
+
+    def _accept(self, request: AssociateRequest, offer: Offer) -> None:
+        """What pynetdicom's ACSE does as acceptor, from the negotiation of the contexts on."""
+        contexts, roles = negotiate(request, offer)
+        accepted = [context for context in contexts if context.result == ACCEPTANCE]
+        self._accepted_cx = {cast(int, context.context_id): context for context in accepted}
+        self._rejected_cx = [context for context in contexts if context.result != ACCEPTANCE]
+        self.acceptor.supported_contexts = offer.supported
+        self.acceptor.primitive = associate_response(contexts, self.acceptor.user_information, roles)
+        self.upper_layer.accept(
+            associate_accept.encode(request.repeated, contexts, self._environment.ae.maximum_pdu_size, roles=roles)
+        )
+        self._peer_maximum_length = request.maximum_length
+        self.is_established = True
 
     def _reject(self, rejection: Rejection) -> None:
         source, reason = rejection.refusal.value

@@ -2,7 +2,8 @@
 
 pynetdicom runs it in a second thread that sleeps a millisecond between looks at the socket. Here the association's own
 thread blocks in recv() and drives pynetdicom's state machine (fsm.py, unchanged) with what it reads. P-DATA-TF in
-Sta6 goes straight to a `DataHandler`; everything else is decoded and acted on by pynetdicom.
+Sta6 goes straight to a `DataHandler`; A-ASSOCIATE-RQ and -AC have codecs of ours; everything else is decoded and acted
+on by pynetdicom.
 
 Written for pynetdicom 3.0.4: tests/scp/test_pynetdicom_privates.py watches what is overridden.
 """
@@ -20,6 +21,8 @@ from pynetdicom.transport import AssociationSocket
 
 from gateway.log import get_logger
 from scp import associate_request
+from scp.associate_primitives import VERSION_1, AssociateIndication
+from scp.associate_request import AssociateRequest
 from scp.pdu_reader import (
     A_ABORT,
     A_ASSOCIATE_RQ,
@@ -39,6 +42,7 @@ KEEPALIVE_IDLE_S: Final = 60
 KEEPALIVE_INTERVAL_S: Final = 15
 KEEPALIVE_PROBES: Final = 4
 
+_ASSOCIATE_RQ_RECEIVED: Final = "Evt6"
 _TRANSPORT_CLOSED: Final = "Evt17"
 _INVALID_PDU: Final = "Evt19"
 
@@ -168,8 +172,13 @@ class UpperLayer(DULServiceProvider):
                 self.step(deadline)
         return super().receive_pdu(wait=False)
 
+    def accept(self, associate_ac: bytes) -> None:
+        """Send the encoded A-ASSOCIATE-AC (AE-7 of PS3.8 9.2.3): Sta3 becomes Sta6."""
+        self.state_machine.transition("Sta6")
+        self.send_bytes(associate_ac)
+
     def send_bytes(self, data: bytes) -> None:
-        """Send encoded P-DATA-TF PDUs as they are."""
+        """Send encoded PDUs as they are."""
         if self.socket is not None:
             self.socket.send(data)
         if not self.event_queue.empty():
@@ -181,20 +190,24 @@ class UpperLayer(DULServiceProvider):
             self.end_reason = "aborted by the peer"
         elif (self.state_machine.current_state, pdu_type) not in _EXPECTED:
             raise InvalidPdu(f"unexpected PDU of type 0x{pdu_type:02X}")
-        elif pdu_type == A_ASSOCIATE_RQ:
-            self.ae_titles = associate_request.ae_titles(body)
-            body = associate_request.decodable(body)
+        if pdu_type == A_ASSOCIATE_RQ:
+            self._on_associate_request(associate_request.decode(body))
+            return
         data = bytearray(struct.pack(">BxL", pdu_type, length)) + body
         try:
             pdu, event = self._decode_pdu(data)
-            if pdu_type == A_ASSOCIATE_RQ:
-                self.end_reason = associate_request.check(pdu)
-        except InvalidPdu:
-            raise
         except Exception as error:
             raise InvalidPdu(f"PDU of type 0x{pdu_type:02X} cannot be decoded: {error!r}") from error
         self._recv_pdu.put(pdu)
         self.event_queue.put(event)
+
+    def _on_associate_request(self, request: AssociateRequest) -> None:
+        self.ae_titles = request.called_ae_title, request.calling_ae_title
+        indication = AssociateIndication(request)
+        if indication.protocol_version != VERSION_1:
+            self.end_reason = f"protocol version 0x{indication.protocol_version:04X} is not supported"
+        self._recv_pdu.put(indication)  # type: ignore[arg-type]  # it has what AE-6 looks at
+        self.event_queue.put(_ASSOCIATE_RQ_RECEIVED)
 
     def _act(self) -> None:
         """Run the state machine until no event and no primitive of the user is left."""
