@@ -126,7 +126,6 @@ class AcceptedAssociation(Association):
         self.acceptor.maximum_length = environment.ae.maximum_pdu_size
         self.acceptor.ae_title = environment.ae.ae_title
         self.acceptor.address_info = AddressInformation.from_tuple(plain_address(client_socket.getsockname()))
-        self.acceptor.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
         self.acceptor.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         self.requestor.address_info = AddressInformation.from_tuple(address)
 

@@ -14,6 +14,8 @@ from gateway.admission import Admission, Verb
 from gateway.transfer_syntaxes import UNCOMPRESSED
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
+# PS3.5 9.1. What is longer is no SOP class, and not kept in memory as one.
+MAXIMUM_UID_CHARACTERS: Final = 64
 
 # Retired or foreign storage classes that the built-in SCP of Orthanc 1.10.1 accepts (it was asked) and
 # pynetdicom does not list.
@@ -92,7 +94,8 @@ class ContextPolicy:
             return Verb.ECHO
         if abstract_syntax in STORAGE_CLASSES:
             return Verb.STORE
-        if self._unknown_sop_class_accepted and abstract_syntax not in UID_dictionary:
+        unknown = 0 < len(abstract_syntax) <= MAXIMUM_UID_CHARACTERS and abstract_syntax not in UID_dictionary
+        if self._unknown_sop_class_accepted and unknown:
             return Verb.STORE
         return None
 

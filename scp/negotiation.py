@@ -4,6 +4,7 @@ Decides as pynetdicom's `negotiate_as_acceptor` does, whose table of roles it us
 expressions, and tells contexts that the peer may not use from those that do not exist here.
 """
 
+from functools import lru_cache
 from typing import Final
 
 from pydicom.uid import UID
@@ -48,7 +49,7 @@ def negotiate(request: AssociateRequest, offer: Offer) -> tuple[list[Presentatio
         if not as_scu and not as_scp:
             contexts.append(_refused(proposed, USER_REJECTION))
             continue
-        contexts.append(_context(proposed.context_id, ours.abstract_syntax, chosen, ACCEPTANCE, as_scu, as_scp))
+        contexts.append(_accepted(proposed.context_id, ours.abstract_syntax, chosen, as_scu, as_scp))
         if requested is not None and ours.scu_role is not None and ours.scp_role is not None:
             answers[proposed.abstract_syntax] = Role(
                 scu=requested.scu and ours.scu_role, scp=requested.scp and ours.scp_role
@@ -62,6 +63,14 @@ def _roles(requested: Role | None, ours: PresentationContext) -> tuple[bool, boo
         return False, True
     outcome = SCP_SCU_ROLES[requested or (None, None)][ours.scu_role, ours.scp_role]
     return outcome[_AS_SCU], outcome[_AS_SCP]
+
+
+@lru_cache(maxsize=4096)
+def _accepted(
+    context_id: int, abstract_syntax: UID | None, transfer_syntax: UID, as_scu: bool, as_scp: bool
+) -> PresentationContext:
+    """Shared by associations: pynetdicom's services only read it."""
+    return _context(context_id, abstract_syntax, transfer_syntax, ACCEPTANCE, as_scu, as_scp)
 
 
 def _refused(proposed: ProposedContext, result: int) -> PresentationContext:

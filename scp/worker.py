@@ -7,6 +7,7 @@ acknowledged.
 """
 
 import contextlib
+import gc
 import json
 import os
 import resource
@@ -114,6 +115,8 @@ def main() -> None:
     writer = SpoolWriter(Spool(configuration.state_directory))
     deliveries = DeliveryClient(configuration.state_directory)
     environment = Environment(configuration, StorageService(configuration, writer, deliveries))
+    # What is loaded by now stays. Looking through it again and again would stop all associations for 20 ms.
+    gc.freeze()
     Worker(control, environment, writer).run()
     os._exit(0)
 
