@@ -21,6 +21,7 @@ from pynetdicom.acse import ACSE
 from pynetdicom.association import Association, ServiceUser
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.pdu_primitives import A_ASSOCIATE, UserIdentityNegotiation
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.timer import Timer
 from pynetdicom.transport import AddressInformation, AssociationSocket
@@ -33,6 +34,8 @@ ASSOCIATION: Final = "scp/association.py"
 MESSAGES: Final = "scp/messages.py"
 CONTEXTS: Final = "scp/contexts.py"
 ASSOCIATE_REQUEST: Final = "scp/associate_request.py"
+PRIMITIVES: Final = "scp/associate_primitives.py"
+NEGOTIATION: Final = "scp/negotiation.py"
 
 # Source that is overridden, or whose inner working is relied on, and who does so.
 DIGESTS: Final[list[tuple[Any, str, str]]] = [
@@ -57,7 +60,9 @@ DIGESTS: Final[list[tuple[Any, str, str]]] = [
     (AssociationSocket._shutdown_socket, "e2b2628faa81a578", UPPER_LAYER),
     (DIMSEServiceProvider.receive_primitive, "5f99c86b14a15cef", MESSAGES),
     (DIMSEServiceProvider.get_msg, "890e3e04283f5aeb", ASSOCIATION),
-    (pynetdicom.presentation.negotiate_as_acceptor, "d5413f08f0ac7b32", CONTEXTS),
+    (pynetdicom.presentation.negotiate_as_acceptor, "d5413f08f0ac7b32", NEGOTIATION),
+    (PresentationContext, "945149f63930ecec", NEGOTIATION),
+    (A_ASSOCIATE, "c076f97d6c05831a", PRIMITIVES),
     (pynetdicom.presentation.build_context, "6b336c25b63180f8", CONTEXTS),
     (pdu.A_ASSOCIATE_RQ, "48c0d9e34b2f9d0c", ASSOCIATE_REQUEST),
     (decode_bytes, "d684af5eae3231d6", ASSOCIATE_REQUEST),
@@ -97,11 +102,9 @@ def test_source_is_that_of_the_release_that_scp_was_written_for(source: Any, exp
         (Association.set_socket, ["self", "socket"], UPPER_LAYER),
         (Association._serve_request, ["self", "msg", "context_id"], ASSOCIATION),
         (ACSE.__init__, ["self", "assoc"], ASSOCIATION),
-        (ACSE.send_accept, ["self"], ASSOCIATION),
         (ACSE.send_reject, ["self", "result", "source", "diagnostic"], ASSOCIATION),
         (ACSE.send_release, ["self", "is_response"], ASSOCIATION),
         (ACSE.send_abort, ["self", "source"], UPPER_LAYER),
-        (ACSE.negotiate_association, ["self"], ASSOCIATION),
         (ACSE.is_release_requested, ["self"], ASSOCIATION),
         (DULServiceProvider.__init__, ["self", "assoc"], UPPER_LAYER),
         (DULServiceProvider.send_pdu, ["self", "primitive"], UPPER_LAYER),
@@ -117,11 +120,6 @@ def test_source_is_that_of_the_release_that_scp_was_written_for(source: Any, exp
         (DIMSEServiceProvider.receive_primitive, ["self", "primitive"], MESSAGES),
         (DIMSEServiceProvider.get_msg, ["self", "block"], ASSOCIATION),
         (pynetdicom.presentation.build_context, ["abstract_syntax", "transfer_syntax"], CONTEXTS),
-        (
-            pynetdicom.presentation.negotiate_as_acceptor,
-            ["rq_contexts", "ac_contexts", "roles"],
-            CONTEXTS,
-        ),
     ],
     ids=lambda value: value.__qualname__ if callable(value) else "",
 )
@@ -249,6 +247,16 @@ def test_tables_of_sop_classes_and_uids_exist() -> None:
 def test_a_negotiated_context_names_its_syntaxes_and_result() -> None:
     context = PresentationContext()
     assert {"abstract_syntax", "transfer_syntax", "context_id", "result"} <= set(dir(context)), f"look at {CONTEXTS}"
+
+
+def test_a_negotiated_context_has_the_attributes_that_scp_sets() -> None:
+    attributes = {"_context_id", "_abstract_syntax", "_transfer_syntax", "result", "_as_scu", "_as_scp"}
+    assert attributes <= set(vars(PresentationContext())), f"look at {NEGOTIATION}"
+
+
+def test_primitives_have_the_attributes_that_scp_sets() -> None:
+    assert {"_called_ae_title", "_calling_ae_title"} <= set(vars(A_ASSOCIATE())), f"look at {PRIMITIVES}"
+    assert "_user_identity_type" in vars(UserIdentityNegotiation()), f"look at {PRIMITIVES}"
 
 
 def test_idle_upper_layer_needs_no_thread(association: Association) -> None:
