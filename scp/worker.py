@@ -116,6 +116,7 @@ def main() -> None:
     deliveries = DeliveryClient(configuration.state_directory)
     environment = Environment(configuration, StorageService(configuration, writer, deliveries))
     # What is loaded by now stays. Looking through it again and again would stop all associations for 20 ms.
+    gc.collect()
     gc.freeze()
     Worker(control, environment, writer).run()
     os._exit(0)

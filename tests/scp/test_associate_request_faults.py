@@ -137,9 +137,10 @@ def test_user_identity_of_a_type_without_secondary_field_may_lack_its_length() -
 
 
 def test_user_identity_does_not_show_in_what_is_printed_of_a_request() -> None:
-    item = _item(0x50, _item(0x58, b"\2\1" + _counted(b"name") + _counted(b"passcode")))
+    item = _item(0x50, _item(0x58, b"\2\1" + _counted(b"token") + _counted(b"passcode")))
     printed = repr(associate_request.decode(TITLES + item))
-    assert "user_identity" in printed
+    assert "UserIdentity(type=2" in printed
+    assert "token" not in printed
     assert "passcode" not in printed
 
 
