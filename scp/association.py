@@ -36,9 +36,10 @@ from scp.negotiation import (
     TRANSFER_SYNTAXES_NOT_SUPPORTED,
     negotiate,
 )
+from scp.requests import RequestSender
 from scp.statuses import Answer, Status
 from scp.storage import AssociationStore, Peers, StorageService
-from scp.upper_layer import UpperLayer
+from scp.upper_layer import SEND_TIMEOUT_S, UpperLayer
 
 # ARTIM (PS3.8 9.1.5): from the connection to the whole A-ASSOCIATE-RQ. The built-in SCP's is 30 s too.
 ACSE_TIMEOUT_S: Final = 30.0
@@ -120,7 +121,10 @@ class AcceptedAssociation(Association):
         # The timers live in the upper layer, which is new.
         self.acse_timeout = environment.ae.acse_timeout
         self.network_timeout = environment.ae.network_timeout
-        self._peer_maximum_length = 0
+        # For requests of ours on this association: sub-operations, reports.
+        self.requests = RequestSender(self, SEND_TIMEOUT_S)
+        # What the peer receives at most in a P-DATA-TF PDU; 0 is unlimited.
+        self.peer_maximum_pdu_bytes = 0
         self._receiver: MessageReceiver | None = None
         self._store: AssociationStore | None = None
         self.acceptor.maximum_length = environment.ae.maximum_pdu_size
@@ -182,7 +186,7 @@ class AcceptedAssociation(Association):
             error_comment=answer.comment,
             offending_element=answer.offending_element,
         )
-        self.upper_layer.send_bytes(p_data_tf(context_id, data, self._peer_maximum_length))
+        self.upper_layer.send_bytes(p_data_tf(context_id, data, self.peer_maximum_pdu_bytes))
 
     def _negotiate(self) -> bool:
         """Wait for the A-ASSOCIATE-RQ and answer it; True when the association is established."""
@@ -223,7 +227,7 @@ class AcceptedAssociation(Association):
         self.upper_layer.accept(
             associate_accept.encode(request.repeated, contexts, self._environment.ae.maximum_pdu_size, roles=roles)
         )
-        self._peer_maximum_length = request.maximum_length
+        self.peer_maximum_pdu_bytes = request.maximum_length
         self.is_established = True
 
     def _reject(self, rejection: Rejection) -> None:

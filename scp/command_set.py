@@ -1,7 +1,8 @@
 """Command sets (PS3.7 6.3.1, Annex E): Implicit VR Little Endian, group 0000 only.
 
-A hand-written codec for what the storage and verification services need; all other services use
-pynetdicom's, which needs 134 us to decode and 317 us to encode what takes a few here.
+A hand-written codec for what the storage and verification services need, and for the requests that the gateway
+itself sends; all other services use pynetdicom's, which needs 134 us to decode and 317 us to encode what takes
+a few here.
 """
 
 import struct
@@ -10,9 +11,13 @@ from typing import Final
 
 C_STORE_RQ: Final = 0x0001
 C_ECHO_RQ: Final = 0x0030
+N_EVENT_REPORT_RQ: Final = 0x0100
 C_CANCEL_RQ: Final = 0x0FFF
 RESPONSE_BIT: Final = 0x8000
 NO_DATA_SET: Final = 0x0101
+_WITH_DATA_SET: Final = 0x0001
+# Priority (0000,0700) of PS3.7 E.1-1.
+MEDIUM: Final = 0x0000
 
 # The largest command that PS3.7 defines has a few hundred bytes; lists of attributes may need some KB.
 MAXIMUM_COMMAND_BYTES: Final = 64 * 1024
@@ -41,8 +46,67 @@ class Command:
     affected_sop_instance_uid: str
 
 
+@dataclass(frozen=True, slots=True)
+class MoveOriginator:
+    """Who asked by C-MOVE for the instance that a C-STORE carries (PS3.7 9.1.1.1)."""
+
+    ae_title: str
+    message_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request of ours, without its Message ID. What is None is not sent."""
+
+    field: int
+    affected_sop_class_uid: str
+    affected_sop_instance_uid: str | None = None
+    priority: int | None = None
+    move_originator: MoveOriginator | None = None
+    event_type_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A peer's response. `message_id` is that of the request; tags are numbers such as 0x00100020."""
+
+    field: int
+    message_id: int
+    data_set_type: int
+    status: int
+    error_comment: str
+    offending_elements: tuple[int, ...]
+
+
 def decode(data: bytes | bytearray) -> Command:
     """Decode a command set. Raises InvalidCommand."""
+    values = _elements(data)
+    return Command(
+        field=_number(values, 0x0100),
+        message_id=_number(values, 0x0110, default=0),
+        data_set_type=_number(values, 0x0800),
+        affected_sop_class_uid=_text(values.get(0x0002, b"")),
+        affected_sop_instance_uid=_text(values.get(0x1000, b"")),
+    )
+
+
+def decode_response(data: bytes | bytearray) -> Response:
+    """Decode the command set of a response. Raises InvalidCommand."""
+    values = _elements(data)
+    tags = values.get(0x0901, b"")
+    return Response(
+        field=_number(values, 0x0100),
+        message_id=_number(values, 0x0120),
+        data_set_type=_number(values, 0x0800),
+        status=_number(values, 0x0900),
+        error_comment=_text(values.get(0x0902, b"")),
+        offending_elements=tuple(
+            group << 16 | element for group, element in struct.iter_unpack("<HH", tags[: len(tags) // 4 * 4])
+        ),
+    )
+
+
+def _elements(data: bytes | bytearray) -> dict[int, bytes]:
     values: dict[int, bytes] = {}
     position, end = 0, len(data)
     while position < end:
@@ -54,13 +118,7 @@ def decode(data: bytes | bytearray) -> Command:
             raise InvalidCommand(f"element ({group:04X},{element:04X}) of {length} bytes in a command set")
         values[element] = bytes(data[position : position + length])
         position += length
-    return Command(
-        field=_number(values, 0x0100),
-        message_id=_number(values, 0x0110, default=0),
-        data_set_type=_number(values, 0x0800),
-        affected_sop_class_uid=_text(values.get(0x0002, b"")),
-        affected_sop_instance_uid=_text(values.get(0x1000, b"")),
-    )
+    return values
 
 
 def _number(values: dict[int, bytes], element: int, default: int | None = None) -> int:
@@ -96,6 +154,32 @@ def encode_response(
         parts.append(_ELEMENT.pack(0, 0x0902, len(comment)) + comment)
     if request.affected_sop_instance_uid:
         parts.append(_uid(0x1000, request.affected_sop_instance_uid))
+    return _with_group_length(parts)
+
+
+def encode_request(request: Request, message_id: int, *, data_set: bool) -> bytes:
+    """Encode a request (PS3.7 9.3.1.1, 9.3.5.1, 10.3.1.1); `data_set`: whether one follows."""
+    parts = [
+        _uid(0x0002, request.affected_sop_class_uid),
+        _UNSIGNED_SHORT.pack(0, 0x0100, 2, request.field),
+        _UNSIGNED_SHORT.pack(0, 0x0110, 2, message_id),
+    ]
+    if request.priority is not None:
+        parts.append(_UNSIGNED_SHORT.pack(0, 0x0700, 2, request.priority))
+    parts.append(_UNSIGNED_SHORT.pack(0, 0x0800, 2, _WITH_DATA_SET if data_set else NO_DATA_SET))
+    if request.affected_sop_instance_uid is not None:
+        parts.append(_uid(0x1000, request.affected_sop_instance_uid))
+    if request.event_type_id is not None:
+        parts.append(_UNSIGNED_SHORT.pack(0, 0x1002, 2, request.event_type_id))
+    if request.move_originator is not None:
+        title = request.move_originator.ae_title.encode("latin-1")
+        title += b" " * (len(title) % 2)
+        parts.append(_ELEMENT.pack(0, 0x1030, len(title)) + title)
+        parts.append(_UNSIGNED_SHORT.pack(0, 0x1031, 2, request.move_originator.message_id))
+    return _with_group_length(parts)
+
+
+def _with_group_length(parts: list[bytes]) -> bytes:
     body = b"".join(parts)
     return _ELEMENT.pack(0, 0x0000, 4) + struct.pack("<L", len(body)) + body
 
@@ -109,7 +193,7 @@ def _uid(element: int, value: str) -> bytes:
 def p_data_tf(context_id: int, command: bytes, maximum_pdu_bytes: int) -> bytes:
     """Wrap a command set into P-DATA-TF PDUs (PS3.8 9.3.5) of at most `maximum_pdu_bytes`; 0 is unlimited."""
     room = (maximum_pdu_bytes or len(command) + 6) - 6
-    room = max(room, 2)
+    room = max(room // 2 * 2, 2)  # fragments have an even length (PS3.8 9.3.5.1)
     pdus = []
     for start in range(0, len(command), room):
         fragment = command[start : start + room]

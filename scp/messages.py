@@ -1,7 +1,8 @@
 """DIMSE messages (PS3.7 6.3) put together from presentation data values, each given to the service it is for.
 
-C-STORE and C-ECHO are served right here; other messages go on to pynetdicom's own DIMSE provider, unless their
-presentation context is for storage or verification, which have no others.
+C-STORE and C-ECHO are served right here; responses go to who sent the request (scp/requests.py); other messages go
+on to pynetdicom's own DIMSE provider, unless their presentation context is for storage or verification, which have
+no others.
 """
 
 from typing import Any, Final, Protocol
@@ -18,8 +19,10 @@ from scp.command_set import (
     RESPONSE_BIT,
     Command,
     InvalidCommand,
+    Response,
 )
 from scp.pdu_reader import InvalidPdu
+from scp.requests import RequestSender
 from scp.statuses import SUCCESS, Answer
 
 _COMMAND_BIT: Final = 0x01
@@ -99,6 +102,18 @@ class _Identifier:
         self._association.dimse.receive_primitive(primitive)
 
 
+class _ResponseDataSet:
+    """The data set of a response: an Event Reply (PS3.7 10.3.1.1.9) has nothing that a requester needs."""
+
+    def __init__(self, requests: RequestSender, response: Response) -> None:
+        self._requests = requests
+        self._response = response
+
+    def add(self, control: int, piece: memoryview, complete: bool) -> None:
+        if complete and control & _LAST_BIT:
+            self._requests.complete(self._response)
+
+
 class MessageReceiver:
     """The `DataHandler` of one association."""
 
@@ -110,7 +125,7 @@ class MessageReceiver:
         self._command: Command | None = None
         self._context_id = 0
         self._data_set: IncomingDataSet | None = None
-        self._identifier: _Identifier | None = None
+        self._identifier: _Identifier | _ResponseDataSet | None = None
 
     def on_pdv(self, context_id: int, control: int, piece: memoryview, complete: bool) -> None:
         """See DataHandler. A message may be split into PDVs and PDUs in any way (PS3.8 Annex E.1)."""
@@ -153,11 +168,12 @@ class MessageReceiver:
             raise InvalidPdu(f"message on presentation context {context_id}, which was not accepted")
         try:
             command = command_set.decode(data)
+            if command.field & RESPONSE_BIT:
+                self._on_response(data)
+                return
         except InvalidCommand as error:
             raise InvalidPdu(str(error)) from error
         self._command = command
-        if command.field & RESPONSE_BIT:
-            raise InvalidPdu(f"response 0x{command.field:04X} to a request that was never sent")
         refusal = self._association.refusal(context_id, command.field)
         if command.field == C_CANCEL_RQ and refusal is not None:
             return  # it has no response (PS3.7 9.3.2.3), and there is nothing to cancel
@@ -170,6 +186,14 @@ class MessageReceiver:
         else:
             identifier = _Identifier(self._association, context_id, data)
             self._identifier = identifier if command.data_set_type != NO_DATA_SET else None
+
+    def _on_response(self, data: bytes) -> None:
+        response = command_set.decode_response(data)
+        self._association.requests.expect(response)
+        if response.data_set_type == NO_DATA_SET:
+            self._association.requests.complete(response)
+        else:
+            self._identifier = _ResponseDataSet(self._association.requests, response)
 
     def _finish(self) -> None:
         data_set, command = self._data_set, self._command

@@ -13,7 +13,10 @@ from typing import Final
 
 P_DATA_TF: Final = 0x04
 A_ASSOCIATE_RQ: Final = 0x01
+A_ASSOCIATE_AC: Final = 0x02
+A_ASSOCIATE_RJ: Final = 0x03
 A_RELEASE_RQ: Final = 0x05
+A_RELEASE_RP: Final = 0x06
 A_ABORT: Final = 0x07
 
 # 128 presentation contexts with 45 transfer syntaxes each are about 170 KB; user information a few KB more.
@@ -55,9 +58,16 @@ class PduReader:
         self._buffer = memoryview(bytearray(_IDLE_BUFFER_BYTES))
         self._start = 0
         self._end = 0
+        self.timeout: float | None = None
+
+    @property
+    def has_buffered(self) -> bool:
+        """Whether bytes have been read from the socket that no PDU has used yet."""
+        return self._end > self._start
 
     def set_timeout(self, seconds: float | None) -> None:
         """Longest silence of the peer that a read accepts; None waits for ever (TCP keepalive still watches)."""
+        self.timeout = seconds
         whole, fraction = divmod(seconds or 0.0, 1)
         value = struct.pack("@ll", int(whole), int(fraction * 1e6))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
@@ -93,18 +103,18 @@ class PduReader:
             have += self._receive(view[have:], deadline)
         return bytes(data)
 
-    def pdvs(self, length: int) -> Iterator[tuple[int, int, memoryview, bool]]:
+    def pdvs(self, length: int, deadline: float | None = None) -> Iterator[tuple[int, int, memoryview, bool]]:
         """Yield the pieces of the presentation data values in a P-DATA-TF PDU of `length` bytes (PS3.8 9.3.5).
 
         Each is (presentation context ID, message control header, bytes, whether the PDV is complete with
-        it). The bytes are a window on the buffer, valid until the next step.
+        it). The bytes are a window on the buffer, valid until the next step. `deadline` is for the whole PDU.
         """
         if len(self._buffer) < _TRANSFER_BUFFER_BYTES:
             self._enlarge()
         while length:
             if length < _PDV_HEADER.size:
                 raise InvalidPdu("P-DATA-TF with a rest that is no PDV")
-            self._require(_PDV_HEADER.size, None)
+            self._require(_PDV_HEADER.size, deadline)
             pdv_length, context_id, control = _PDV_HEADER.unpack_from(self._buffer, self._start)
             self._start += _PDV_HEADER.size
             length -= _PDV_HEADER.size
@@ -116,7 +126,7 @@ class PduReader:
                 yield context_id, control, self._buffer[:0], True
             while remaining:
                 if self._start == self._end:
-                    self._fill(None)
+                    self._fill(deadline)
                 end = min(self._end, self._start + remaining)
                 piece = self._buffer[self._start : end]
                 self._start = end

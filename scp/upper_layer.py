@@ -9,9 +9,11 @@ Written for pynetdicom 3.0.4: tests/scp/test_pynetdicom_privates.py watches what
 """
 
 import queue
+import select
 import socket
 import struct
 import time
+from enum import Enum
 from typing import Any, Final, Protocol
 
 from pynetdicom.association import Association
@@ -25,7 +27,10 @@ from scp.associate_primitives import VERSION_1, AssociateIndication
 from scp.associate_request import AssociateRequest
 from scp.pdu_reader import (
     A_ABORT,
+    A_ASSOCIATE_AC,
+    A_ASSOCIATE_RJ,
     A_ASSOCIATE_RQ,
+    A_RELEASE_RP,
     A_RELEASE_RQ,
     P_DATA_TF,
     ConnectionEnded,
@@ -43,11 +48,36 @@ KEEPALIVE_INTERVAL_S: Final = 15
 KEEPALIVE_PROBES: Final = 4
 
 _ASSOCIATE_RQ_RECEIVED: Final = "Evt6"
+_TRANSPORT_CONNECTED: Final = "Evt2"
 _TRANSPORT_CLOSED: Final = "Evt17"
 _INVALID_PDU: Final = "Evt19"
 
-# What an acceptor may be sent besides data and A-ABORT, by state (PS3.8 table 9-10).
-_EXPECTED: Final = frozenset({("Sta2", A_ASSOCIATE_RQ), ("Sta6", A_RELEASE_RQ)})
+# What may come besides data and A-ABORT, by state (PS3.8 table 9-10): to an acceptor, then to a requestor, then to
+# either. In Sta7 and Sta11 a release of ours is under way, and both sides may have begun one (PS3.8 7.2.2.7).
+_EXPECTED: Final = frozenset(
+    {
+        ("Sta2", A_ASSOCIATE_RQ),
+        ("Sta5", A_ASSOCIATE_AC),
+        ("Sta5", A_ASSOCIATE_RJ),
+        ("Sta6", A_RELEASE_RQ),
+        ("Sta7", A_RELEASE_RQ),
+        ("Sta7", A_RELEASE_RP),
+        ("Sta11", A_RELEASE_RP),
+    }
+)
+# States in which a peer that has fallen silent is told of the end.
+_ABORTABLE: Final = frozenset({"Sta5", "Sta6", "Sta7", "Sta11"})
+# Responses that may wait for the end of a message of ours. A peer that has that many requests under way is none.
+_MAXIMUM_HELD_BYTES: Final = 64 * 1024
+
+
+class End(Enum):
+    """How a connection ended, if not by release."""
+
+    CLOSED = "connection closed"
+    SILENT = "the peer was silent for too long"
+    ABORTED = "aborted by the peer"
+    INVALID = "the peer broke the protocol"
 
 
 class DataHandler(Protocol):
@@ -58,7 +88,7 @@ class DataHandler(Protocol):
 
 
 class PeerSocket(AssociationSocket):
-    """The accepted connection: prompt, with a bounded write, watched by keepalive."""
+    """The connection, accepted or made: prompt, with a bounded write, watched by keepalive."""
 
     def __init__(self, assoc: Association, client_socket: socket.socket) -> None:
         client_socket.setblocking(True)
@@ -69,6 +99,13 @@ class PeerSocket(AssociationSocket):
         client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
         client_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", SEND_TIMEOUT_S, 0))
         super().__init__(assoc, client_socket=client_socket)
+        if assoc.is_requestor:
+            self.event_queue.get_nowait()  # Evt5, transport connection indication, is the acceptor's
+
+    def connect(self, primitive: Any) -> None:
+        """AE-1 for a connection that exists already: confirm it (Evt2)."""
+        primitive.result = _TRANSPORT_CONNECTED
+        self.provider_queue.put(primitive)
 
     def send(self, bytestream: bytes) -> None:
         """Send all of it, or report the connection as closed (Evt17)."""
@@ -86,16 +123,20 @@ class UpperLayer(DULServiceProvider):
         super().__init__(assoc)
         self.handler: DataHandler | None = None
         self.end_reason = ""
+        self.end: End | None = None
         # Called and calling AE title of the A-ASSOCIATE-RQ, as sent.
         self.ae_titles = ("", "")
         # Set by another thread that also shuts the reading side down: end with an A-ABORT.
         self.interrupted = False
+        # A PDU of ours is written in part only.
+        self.is_mid_pdu = False
+        self._held: bytearray | None = None
         self._reader: PduReader | None = None
         # The association binds what it learns of the peer.
         self.log = get_logger()
 
     def attach(self, client_socket: socket.socket, maximum_pdu_bytes: int, log: Any) -> None:
-        """Take over the accepted connection. The state machine goes to Sta2."""
+        """Take over the connection. The state machine goes to Sta2 if it was accepted."""
         self.log = log
         self._reader = PduReader(client_socket, maximum_pdu_bytes)
         self.assoc.set_socket(PeerSocket(self.assoc, client_socket))
@@ -113,6 +154,23 @@ class UpperLayer(DULServiceProvider):
         """Whether the state machine is back in Sta1: nothing can be read or sent any more."""
         return bool(self._kill_thread)
 
+    @property
+    def connection(self) -> socket.socket | None:
+        """The socket, while there is one."""
+        return self.socket.socket if self.socket is not None else None
+
+    @property
+    def has_input(self) -> bool:
+        """Whether the peer has said something, or gone, that no `step` has seen yet."""
+        connection = self.connection
+        if connection is None:
+            return False
+        if self.reader.has_buffered:
+            return True
+        poll = select.poll()
+        poll.register(connection, select.POLLIN)
+        return bool(poll.poll(0))
+
     def start(self) -> None:
         """There is no thread to start."""
         self.assoc._dul_ready.set()
@@ -127,7 +185,7 @@ class UpperLayer(DULServiceProvider):
             pdu_type, length = self.reader.header(deadline)
             if pdu_type == P_DATA_TF and self.handler and self.state_machine.current_state == "Sta6":
                 on_pdv = self.handler.on_pdv
-                for context_id, control, piece, complete in self.reader.pdvs(length):
+                for context_id, control, piece, complete in self.reader.pdvs(length, deadline):
                     on_pdv(context_id, control, piece, complete)
                 if self.event_queue.empty():
                     return
@@ -135,7 +193,8 @@ class UpperLayer(DULServiceProvider):
                 self._decode(pdu_type, length, deadline)
         except ConnectionEnded as end:
             self.end_reason = end.reason
-            if self.state_machine.current_state == "Sta6" and (end.silent or self.interrupted):
+            self.end = End.SILENT if end.silent else End.CLOSED
+            if self.state_machine.current_state in _ABORTABLE and (end.silent or self.interrupted):
                 self.assoc.acse.send_abort(0x00)
             else:
                 self.event_queue.put(_TRANSPORT_CLOSED)
@@ -147,7 +206,18 @@ class UpperLayer(DULServiceProvider):
         """The peer broke the protocol: A-ABORT by the service provider (PS3.8 AA-1, AA-7, AA-8)."""
         self.log.warning("aborting: invalid PDU", reason=reason)
         self.end_reason = reason
+        self.end = End.INVALID
         self.event_queue.put(_INVALID_PDU)
+
+    def drop(self, end: End, reason: str) -> None:
+        """Reset the connection: for a peer that reads nothing, so that an A-ABORT would not arrive either."""
+        self.end, self.end_reason = end, reason
+        connection = self.connection
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("@ii", 1, 0))
+            connection.close()
+        self.event_queue.put(_TRANSPORT_CLOSED)
+        self._act()
 
     def abort_now(self) -> None:
         """End the association after an error of our own; never raises."""
@@ -164,6 +234,11 @@ class UpperLayer(DULServiceProvider):
         super().send_pdu(primitive)
         self._act()
 
+    def _send(self, pdu: Any) -> None:
+        """As it is, but not into the middle of another PDU, where it could not be understood."""
+        if not self.is_mid_pdu:
+            super()._send(pdu)
+
     def receive_pdu(self, wait: bool = False, timeout: float | None = None) -> Any:
         """Return the next ACSE primitive; with `wait`, read from the peer until there is one."""
         if wait:
@@ -177,8 +252,24 @@ class UpperLayer(DULServiceProvider):
         self.state_machine.transition("Sta6")
         self.send_bytes(associate_ac)
 
+    def hold(self) -> None:
+        """A message of ours begins: what `send_bytes` is given now waits for `unhold`."""
+        self._held = bytearray()
+
+    def unhold(self) -> None:
+        """The message is complete, or the connection is at its end."""
+        held, self._held = self._held, None
+        if held and not self.is_closed:
+            self.send_bytes(bytes(held))
+
     def send_bytes(self, data: bytes) -> None:
-        """Send encoded PDUs as they are."""
+        """Send encoded PDUs as they are. Raises InvalidPdu for a peer with too many requests."""
+        if self._held is not None:
+            # Fragments of two messages must not mix.
+            self._held += data
+            if len(self._held) > _MAXIMUM_HELD_BYTES:
+                raise InvalidPdu("too many requests while a request of ours is being sent")
+            return
         if self.socket is not None:
             self.socket.send(data)
         if not self.event_queue.empty():
@@ -187,7 +278,7 @@ class UpperLayer(DULServiceProvider):
     def _decode(self, pdu_type: int, length: int, deadline: float | None) -> None:
         body = self.reader.body(length, deadline)
         if pdu_type == A_ABORT:
-            self.end_reason = "aborted by the peer"
+            self.end_reason, self.end = "aborted by the peer", End.ABORTED
         elif (self.state_machine.current_state, pdu_type) not in _EXPECTED:
             raise InvalidPdu(f"unexpected PDU of type 0x{pdu_type:02X}")
         if pdu_type == A_ASSOCIATE_RQ:
@@ -196,6 +287,8 @@ class UpperLayer(DULServiceProvider):
         data = bytearray(struct.pack(">BxL", pdu_type, length)) + body
         try:
             pdu, event = self._decode_pdu(data)
+            if pdu_type in (A_ASSOCIATE_AC, A_ASSOCIATE_RJ):
+                _convert(pdu)
         except Exception as error:
             raise InvalidPdu(f"PDU of type 0x{pdu_type:02X} cannot be decoded: {error!r}") from error
         self._recv_pdu.put(pdu)
@@ -229,7 +322,7 @@ class UpperLayer(DULServiceProvider):
 
     def _linger(self) -> None:
         """Sta13: wait for the peer to close, not for long, then close (PS3.8 9.2.3, AR-5)."""
-        sock = self.socket.socket if self.socket is not None else None
+        sock = self.connection
         if sock is not None:
             try:
                 sock.shutdown(socket.SHUT_WR)
@@ -244,3 +337,9 @@ class UpperLayer(DULServiceProvider):
             self.socket.close()
         self.artim_timer.stop()
         self.kill_dul()
+
+
+def _convert(pdu: Any) -> None:
+    """Do at once what the state machine would do where a failure could not be answered any more."""
+    primitive = pdu.to_primitive()
+    pdu.to_primitive = lambda: primitive
