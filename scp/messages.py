@@ -169,7 +169,7 @@ class MessageReceiver:
         try:
             command = command_set.decode(data)
             if command.field & RESPONSE_BIT:
-                self._on_response(data)
+                self._on_response(command.field, data)
                 return
         except InvalidCommand as error:
             raise InvalidPdu(str(error)) from error
@@ -187,9 +187,8 @@ class MessageReceiver:
             identifier = _Identifier(self._association, context_id, data)
             self._identifier = identifier if command.data_set_type != NO_DATA_SET else None
 
-    def _on_response(self, data: bytes) -> None:
-        response = command_set.decode_response(data)
-        self._association.requests.expect(response)
+    def _on_response(self, field: int, data: bytes) -> None:
+        response = self._association.requests.expect(field, data)
         if response.data_set_type == NO_DATA_SET:
             self._association.requests.complete(response)
         else:

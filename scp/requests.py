@@ -20,7 +20,7 @@ from scp.association_errors import (
     ContextNotAccepted,
     error_of,
 )
-from scp.command_set import RESPONSE_BIT, Request, Response, encode_request, p_data_tf
+from scp.command_set import RESPONSE_BIT, Request, Response, decode_response, encode_request, p_data_tf
 from scp.data_set_sources import EncodedDataSet
 from scp.fragments import FragmentBuffer
 from scp.pdu_reader import InvalidPdu
@@ -116,11 +116,12 @@ class RequestSender:
             if not self._upper_layer.is_closed:
                 reader.set_timeout(idle_timeout)
 
-    def expect(self, response: Response) -> None:
-        """A response begins. Raises InvalidPdu if it is not the one that is awaited."""
+    def expect(self, field: int, command: bytes) -> Response:
+        """Decode the command set of a response. Raises InvalidPdu if it is not the one that is awaited."""
         awaited = self._awaited
         if awaited is None or awaited.response is not None:
-            raise InvalidPdu(f"response 0x{response.field:04X} to a request that was never sent")
+            raise InvalidPdu(f"response 0x{field:04X} to a request that was never sent")
+        response = decode_response(command)
         if (response.message_id, response.field) != (awaited.message_id, awaited.field):
             raise InvalidPdu(
                 f"response 0x{response.field:04X} to message {response.message_id} instead of "
@@ -128,6 +129,7 @@ class RequestSender:
             )
         if not awaited.is_sent and response.status in _TAKEN:
             raise InvalidPdu(f"status 0x{response.status:04X} before the request was complete")
+        return response
 
     def complete(self, response: Response) -> None:
         """The response that was expected is complete."""

@@ -65,6 +65,8 @@ _EXPECTED: Final = frozenset(
         ("Sta11", A_RELEASE_RP),
     }
 )
+# The fixed fields of an answer to A-ASSOCIATE-RQ (PS3.8 9.3.3, 9.3.4), which pynetdicom does not miss.
+_SHORTEST_BYTES: Final = {A_ASSOCIATE_AC: 68, A_ASSOCIATE_RJ: 4}
 # States in which a peer that has fallen silent is told of the end.
 _ABORTABLE: Final = frozenset({"Sta5", "Sta6", "Sta7", "Sta11"})
 # Responses that may wait for the end of a message of ours. A peer that has that many requests under way is none.
@@ -284,6 +286,8 @@ class UpperLayer(DULServiceProvider):
         if pdu_type == A_ASSOCIATE_RQ:
             self._on_associate_request(associate_request.decode(body))
             return
+        if length < _SHORTEST_BYTES.get(pdu_type, 0):
+            raise InvalidPdu(f"PDU of type 0x{pdu_type:02X} and {length} bytes")
         data = bytearray(struct.pack(">BxL", pdu_type, length)) + body
         try:
             pdu, event = self._decode_pdu(data)
