@@ -21,11 +21,12 @@ from pynetdicom.transport import AddressInformation
 from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from gateway.log import get_logger
 from scp.association_errors import AssociationRejected, NoContextAccepted
-from scp.command_set import Command, encode_response, p_data_tf
+from scp.command_set import Command
 from scp.connection import connect, resolve, secure
 from scp.messages import MessageReceiver
+from scp.pdu_reader import InvalidPdu
 from scp.requests import RequestSender, ended
-from scp.statuses import Answer, Status
+from scp.statuses import Answer
 from scp.upper_layer import SEND_TIMEOUT_S, UpperLayer
 
 # Odd numbers of one byte (PS3.8 table 9-13).
@@ -36,7 +37,6 @@ MAXIMUM_PDU_BYTES: Final = 16384
 _DEFAULT_PDU_BYTES: Final = 16384
 
 _CONFIRMED: Final = 0x00
-_NO_REASON: Final = Answer(Status.UNRECOGNIZED_OPERATION, "no requests are served on this association")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +166,9 @@ class RequestorAssociation(Association):
         else:
             self.abort()
 
-    def refusal(self, context_id: int, field: int) -> Answer:
-        """No request of the peer is served on an association of ours."""
-        return _NO_REASON
-
-    def respond(self, context_id: int, request: Command, answer: Answer) -> None:
-        """Send the response to `request`, without data set."""
-        data = encode_response(request, answer.status.code, error_comment=answer.comment)
-        self.upper_layer.send_bytes(p_data_tf(context_id, data, self.peer_maximum_pdu_bytes))
+    def refusal(self, context_id: int, field: int) -> Answer | None:
+        """Raise InvalidPdu: no role in which we propose to act takes requests here (PS3.7 D.3.3.4)."""
+        raise InvalidPdu(f"request 0x{field:04X} on an association of ours")
 
     def _propose(self, contexts: Sequence[ProposedContext]) -> None:
         proposed = []

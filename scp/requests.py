@@ -101,6 +101,7 @@ class RequestSender:
         `timeout_s` is for the response, once all is sent. Raises AssociationError when the association is over;
         DataSetUnavailable and whatever the source raises (the association is over if a part was sent).
         """
+        self._check("before a request")
         reader = self._upper_layer.reader
         idle_timeout = reader.timeout
         reader.set_timeout(timeout_s)

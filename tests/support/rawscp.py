@@ -121,6 +121,19 @@ class RawConnection(RawPeer):
                     complete = bool(control & LAST)
         return Message(context_id, values, data_set, tuple(sizes))
 
+    def request_rest(self) -> None:
+        """Reads up to the last fragment of a data set. Raises Gone."""
+        while True:
+            answer = self.read_pdu()
+            if answer.type != P_DATA_TF:
+                raise Gone
+            body, control = answer.body, 0
+            while body:
+                length, _, control = struct.unpack_from(">LBB", body)
+                body = body[4 + length :]
+            if control & LAST and not control & COMMAND:
+                return
+
     def answer(self, request: Message, status: int = 0, **elements: int | str | bytes) -> None:
         """Sends the response; `elements` such as e0902=b"comment"."""
         self.send(response(request.context_id, request.number(0x0100), request.message_id, status, **elements))
