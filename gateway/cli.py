@@ -78,6 +78,28 @@ def check(file: ConfigurationFile) -> None:
 
 
 @app.command()
+def echo(
+    target: Annotated[str, typer.Argument(help="A name in DicomModalities, or AET@HOST:PORT.", show_default=False)],
+    file: ConfigurationFile,
+) -> None:
+    """Send C-ECHO to a modality as the gateway would call it, and say what comes of each step."""
+    # Only here: pynetdicom takes longer to import than the other commands to run.
+    from scp.destinations import UnknownDestination, find_modality
+    from scp.echo import verify
+
+    _settings, configuration = _load(file)
+    try:
+        modality = find_modality(configuration, target)
+    except UnknownDestination as error:
+        raise _fail(str(error)) from error
+    wrong = False
+    for step in verify(configuration, modality):
+        print(step.text if step.ok else f"PROBLEM: {step.text}")
+        wrong |= not step.ok
+    raise typer.Exit(EXIT_WRONG if wrong else 0)
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     print(VERSION)

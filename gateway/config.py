@@ -137,6 +137,10 @@ def _read_port(value: Any) -> Any:
     return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
 
 
+def _none_if_empty(value: Any) -> Any:
+    return None if value == "" else value
+
+
 class Modality(BaseModel):
     """One entry of Orthanc's `DicomModalities`, array or object form (Orthanc Book, "Configuration")."""
 
@@ -147,6 +151,9 @@ class Modality(BaseModel):
     port: Annotated[Port, BeforeValidator(_read_port)] = Field(alias="Port")
     allow_echo: bool = Field(default=True, alias="AllowEcho")
     allow_store: bool = Field(default=True, alias="AllowStore")
+    use_dicom_tls: bool = Field(default=False, alias="UseDicomTls")
+    local_aet: Annotated[AeTitle | None, BeforeValidator(_none_if_empty)] = Field(default=None, alias="LocalAet")
+    timeout: Annotated[int, Field(ge=0)] = Field(default=0, alias="Timeout")
 
 
 def _read_modality(value: Any) -> Any:
@@ -167,6 +174,7 @@ class OrthancOptions(BaseModel):
     dicom_check_called_aet: bool = Field(default=False, alias="DicomCheckCalledAet")
     strict_aet_comparison: bool = Field(default=False, alias="StrictAetComparison")
     dicom_scp_timeout: Annotated[int, Field(ge=0)] = Field(default=30, alias="DicomScpTimeout")
+    dicom_scu_timeout: Annotated[int, Field(ge=0)] = Field(default=10, alias="DicomScuTimeout")
     # Orthanc's own default is 16384; larger PDUs cost the peer and us less (docs/configuration.md).
     maximum_pdu_length: Annotated[int, Field(ge=MINIMUM_PDU_BYTES, le=MAXIMUM_PDU_BYTES)] = Field(
         default=MAXIMUM_PDU_BYTES, alias="MaximumPduLength"

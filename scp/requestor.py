@@ -20,7 +20,7 @@ from pynetdicom.transport import AddressInformation
 
 from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from gateway.log import get_logger
-from scp.association_errors import AssociationRejected, NoContextAccepted
+from scp.association_errors import AssociationRejected, ConnectionLost, NoContextAccepted
 from scp.command_set import Command
 from scp.connection import connect, resolve, secure
 from scp.messages import MessageReceiver
@@ -121,6 +121,9 @@ class RequestorAssociation(Association):
         self._connection = connection
         try:
             self._negotiate(connection)
+        except OSError as error:  # the peer was gone before the first byte
+            self.close()
+            raise ConnectionLost(f"connection lost before A-ASSOCIATE: {error.strerror or error}") from error
         except BaseException:
             self.close()
             raise

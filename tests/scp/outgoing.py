@@ -29,9 +29,7 @@ def destination(port: int, timeout_s: float = TIMEOUT_S, **changes: Any) -> Dest
 def open_association(
     port: int, *contexts: ProposedContext, timeout_s: float = TIMEOUT_S, **changes: Any
 ) -> RequestorAssociation:
-    return RequestorAssociation(
-        destination(port, timeout_s, **changes), contexts or (ECHO_CONTEXT, CT_CONTEXT)
-    ).open()
+    return RequestorAssociation(destination(port, timeout_s, **changes), contexts or (ECHO_CONTEXT, CT_CONTEXT)).open()
 
 
 def ct(uid: str, pixel_bytes: int = 1000, fill: bytes = b"\1") -> bytes:

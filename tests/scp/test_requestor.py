@@ -25,7 +25,6 @@ from scp.association_errors import (
 from scp.requestor import MAXIMUM_PDU_BYTES, Destination, ProposedContext, RequestorAssociation
 from scp.scu import c_echo
 from tests.scp.outgoing import (
-    CT_CONTEXT,
     ECHO_CONTEXT,
     OURS,
     SHORT_S,
@@ -46,7 +45,6 @@ from tests.support.rawdicom import (
     A_RELEASE_RQ,
     CT_IMAGE,
     MR_IMAGE,
-    VERIFICATION,
     Gone,
     Pdu,
     p_data,

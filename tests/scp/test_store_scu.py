@@ -5,8 +5,8 @@ import os
 import subprocess
 import sys
 import time
-from io import BytesIO
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -71,7 +71,9 @@ def test_storescp_receives_the_bytes_that_were_sent(
     assert server.data_set("2.25.7") == data
 
 
-def test_samples_in_all_transfer_syntaxes_arrive_as_they_are(start_storescp: StartStoreScp, samples: list[Path]) -> None:
+def test_samples_in_all_transfer_syntaxes_arrive_as_they_are(
+    start_storescp: StartStoreScp, samples: list[Path]
+) -> None:
     server = start_storescp("+xa")
     sent = {}
     for path in samples:
@@ -89,7 +91,7 @@ def test_samples_in_all_transfer_syntaxes_arrive_as_they_are(start_storescp: Sta
 
 
 def test_a_thousand_small_instances_on_one_association(start_storescp: StartStoreScp) -> None:
-    """Each would take 40 ms with Nagle's algorithm on against a delayed ACK; together less than half a second each 100."""
+    """With Nagle's algorithm on, against a delayed ACK, each would take 40 ms."""
     server = start_storescp("--ignore")
     started = time.monotonic()
     with open_association(server.port) as association:
@@ -292,4 +294,3 @@ def test_outgoing_data_leave_in_large_writes(start_storescp: StartStoreScp, tmp_
     assert sent[1] > 1000
     assert sum(sent[2:]) > 2_000_000
     assert len(sent) < 70, sent
-

@@ -170,14 +170,14 @@ def associate_ac(
 class RawScp:
     """Listens, and runs `script` on a thread with each connection, which is closed behind it.
 
-    An AssertionError in the script comes out of `close`, which waits for it. That the peer is Gone is no error.
+    The end of the with statement waits for it, and raises what it raised, unless the other side was Gone.
     """
 
     def __init__(self, script: Callable[[RawConnection], None]) -> None:
         self._script = script
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._threads: list[threading.Thread] = []
-        self._errors: list[BaseException] = []
+        self._errors: list[Exception] = []
         self.port: int = self._listener.getsockname()[1]
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
         self._acceptor.start()
@@ -211,5 +211,5 @@ class RawScp:
                 self._script(peer)
             except Gone:
                 pass
-            except BaseException as error:
+            except Exception as error:  # noqa: BLE001 - it comes out of __exit__()
                 self._errors.append(error)

@@ -1,0 +1,52 @@
+"""Whom the gateway calls, and as whom: entries of Orthanc's DicomModalities as destinations."""
+
+import re
+from typing import Final
+
+from pydantic import ValidationError
+
+from gateway.config import Configuration, Modality
+from scp.requestor import Destination
+
+# Of DicomScuTimeout and Timeout 0, which are "no timeout" in Orthanc: here each wait has an end.
+LONGEST_TIMEOUT_S: Final = 3600.0
+
+# AET@HOST:PORT, the host of IPv6 in brackets.
+_ADDRESS = re.compile(r"(?P<aet>[^@]+)@(?:\[(?P<ipv6>[^\]]+)\]|(?P<host>[^:@\[\]]+)):(?P<port>\d+)")
+
+
+class UnknownDestination(Exception):
+    """There is no such modality. The text is for a person."""
+
+
+def destination_of(configuration: Configuration, modality: Modality) -> Destination:
+    """Return how the gateway calls `modality`: with its LocalAet or DicomAet, its Timeout or DicomScuTimeout."""
+    options = configuration.orthanc
+    return Destination(
+        host=modality.host,
+        port=modality.port,
+        called_ae_title=modality.ae_title,
+        calling_ae_title=modality.local_aet or options.dicom_aet,
+        timeout_s=float(modality.timeout or options.dicom_scu_timeout or LONGEST_TIMEOUT_S),
+    )
+
+
+def find_modality(configuration: Configuration, target: str) -> Modality:
+    """Return the entry of DicomModalities that is named `target`, else what AET@HOST:PORT says.
+
+    Raises UnknownDestination.
+    """
+    modalities = configuration.orthanc.dicom_modalities
+    if target in modalities:
+        return modalities[target]
+    address = _ADDRESS.fullmatch(target)
+    if address is None:
+        known = ", ".join(sorted(modalities)) or "none"
+        raise UnknownDestination(f"{target} is neither in DicomModalities ({known}) nor of the form AET@HOST:PORT")
+    try:
+        return Modality.model_validate(
+            {"AET": address["aet"], "Host": address["ipv6"] or address["host"], "Port": address["port"]}
+        )
+    except ValidationError as error:
+        mistakes = "; ".join(f"{mistake['loc'][0]}: {mistake['msg']}" for mistake in error.errors())
+        raise UnknownDestination(f"{target}: {mistakes}") from error
