@@ -10,10 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.tag import Tag
 from pynetdicom import dimse_messages, dsutils
-from pynetdicom.dimse_primitives import C_ECHO, C_STORE
+from pynetdicom.dimse_primitives import C_ECHO, C_STORE, N_EVENT_REPORT
 
 from scp import command_set
-from scp.command_set import Command, InvalidCommand, decode, encode_response, p_data_tf
+from scp.command_set import (
+    Command,
+    InvalidCommand,
+    MoveOriginator,
+    Request,
+    Response,
+    decode,
+    decode_response,
+    encode_request,
+    encode_response,
+    p_data_tf,
+)
 from scp.statuses import Status
 from tests.support import rawdicom
 
@@ -177,3 +188,104 @@ def test_fragments_fit_the_peers_maximum_and_are_the_command(command: bytes, max
         joined, stream = joined + stream[12 : 6 + length], stream[6 + length :]
         assert (control == rawdicom.COMMAND | rawdicom.LAST) == (not stream)
     assert joined == command
+
+
+originators = st.builds(
+    MoveOriginator,
+    st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="\\"), min_size=1, max_size=16),
+    message_ids,
+)
+
+
+@quick
+@given(uids, uids, message_ids, st.sampled_from([0, 1, 2]), st.one_of(st.none(), originators))
+def test_store_request_is_that_of_pynetdicom(
+    sop_class: str, instance: str, message_id: int, priority: int, originator: MoveOriginator | None
+) -> None:
+    request = C_STORE()
+    request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = sop_class, instance
+    request.MessageID, request.Priority = message_id, priority
+    request.DataSet = BytesIO(b"ab")
+    if originator:
+        request.MoveOriginatorApplicationEntityTitle = originator.ae_title
+        request.MoveOriginatorMessageID = originator.message_id
+    ours = Request(command_set.C_STORE_RQ, sop_class, instance, priority=priority, move_originator=originator)
+    assert encode_request(ours, message_id, data_set=True) == encoded_by_pynetdicom(
+        dimse_messages.C_STORE_RQ(), request
+    )
+
+
+@quick
+@given(message_ids)
+def test_echo_request_is_that_of_pynetdicom(message_id: int) -> None:
+    request = C_ECHO()
+    request.AffectedSOPClassUID, request.MessageID = rawdicom.VERIFICATION, message_id
+    ours = Request(command_set.C_ECHO_RQ, rawdicom.VERIFICATION)
+    assert encode_request(ours, message_id, data_set=False) == encoded_by_pynetdicom(
+        dimse_messages.C_ECHO_RQ(), request
+    )
+
+
+@quick
+@given(uids, uids, message_ids, st.integers(0, 0xFFFF), st.booleans())
+def test_event_report_is_that_of_pynetdicom(
+    sop_class: str, instance: str, message_id: int, event_type: int, data_set: bool
+) -> None:
+    request = N_EVENT_REPORT()
+    request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = sop_class, instance
+    request.MessageID, request.EventTypeID = message_id, event_type
+    if data_set:
+        request.EventInformation = BytesIO(b"ab")
+    ours = Request(command_set.N_EVENT_REPORT_RQ, sop_class, instance, event_type_id=event_type)
+    assert encode_request(ours, message_id, data_set=data_set) == encoded_by_pynetdicom(
+        dimse_messages.N_EVENT_REPORT_RQ(), request
+    )
+
+
+@quick
+@given(uids, uids, message_ids, statuses, comments, tags)
+def test_response_of_pynetdicom_is_decoded(
+    sop_class: str, instance: str, message_id: int, status: int, comment: str, tag: int | None
+) -> None:
+    response = C_STORE()
+    response.AffectedSOPClassUID, response.AffectedSOPInstanceUID = sop_class, instance
+    response.MessageIDBeingRespondedTo, response.Status = message_id, status
+    response.ErrorComment = comment[:64]
+    if tag is not None:
+        response.OffendingElement = [Tag(tag), Tag(0x00080016)]
+    decoded = decode_response(encoded_by_pynetdicom(dimse_messages.C_STORE_RSP(), response))
+    assert decoded == Response(
+        command_set.C_STORE_RQ | command_set.RESPONSE_BIT,
+        message_id,
+        command_set.NO_DATA_SET,
+        status,
+        comment[:64].strip(" "),
+        () if tag is None else (tag, 0x00080016),
+    )
+
+
+@pytest.mark.parametrize("missing", [0x0120, 0x0900, 0x0800, 0x0100])
+def test_response_without_what_it_needs_is_invalid(missing: int) -> None:
+    elements: dict[int, int | str | bytes] = {0x0100: 0x8001, 0x0120: 1, 0x0800: 0x0101, 0x0900: 0}
+    assert decode_response(rawdicom.command_set(elements)).status == 0
+    del elements[missing]
+    with pytest.raises(InvalidCommand, match=f"{missing:04X}"):
+        decode_response(rawdicom.command_set(elements))
+
+
+def test_offending_element_that_is_cut_off_is_left_away() -> None:
+    elements = {0x0100: 0x8001, 0x0120: 1, 0x0800: 0x0101, 0x0900: 0xA900, 0x0901: b"\x08\x00\x16\x00\x10\x00"}
+    assert decode_response(rawdicom.command_set(elements)).offending_elements == (0x00080016,)
+
+
+@pytest.mark.parametrize("maximum", [8, 9, 15, 16, 127])
+def test_fragments_of_a_command_have_even_lengths(maximum: int) -> None:
+    command = encode_request(Request(command_set.C_ECHO_RQ, rawdicom.VERIFICATION), 1, data_set=False)
+    pdus = p_data_tf(1, command, maximum)
+    sizes = []
+    while pdus:
+        (length,) = struct.unpack_from(">2xL", pdus)
+        assert length <= maximum
+        sizes.append(length)
+        pdus = pdus[6 + length :]
+    assert all(size % 2 == 0 for size in sizes)

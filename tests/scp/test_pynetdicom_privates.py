@@ -36,6 +36,8 @@ CONTEXTS: Final = "scp/contexts.py"
 ASSOCIATE_REQUEST: Final = "scp/associate_request.py"
 PRIMITIVES: Final = "scp/associate_primitives.py"
 NEGOTIATION: Final = "scp/negotiation.py"
+REQUESTOR: Final = "scp/requestor.py"
+REQUESTS: Final = "scp/requests.py"
 
 # Source that is overridden, or whose inner working is relied on, and who does so.
 DIGESTS: Final[list[tuple[Any, str, str]]] = [
@@ -68,6 +70,14 @@ DIGESTS: Final[list[tuple[Any, str, str]]] = [
     (decode_bytes, "d684af5eae3231d6", ASSOCIATE_REQUEST),
     (set_ae, "dbf94ac34df6276c", ASSOCIATE_REQUEST),
     (make_target, "81bc7a65ab49454a", ASSOCIATION),
+    (ServiceUser, "599c662fa570d397", REQUESTOR),
+    (ACSE.send_request, "3608921809cbe3a5", REQUESTOR),
+    (ACSE.negotiate_release, "e66977c7292334c5", REQUESTOR),
+    (AssociationSocket.connect, "aeeeae413bd339dc", UPPER_LAYER),
+    (pynetdicom.presentation.negotiate_as_requestor, "4a0668500d9c3a2d", REQUESTOR),
+    (pynetdicom.presentation.build_role, "fb0c0f89c2249d89", REQUESTOR),
+    (pdu.A_ASSOCIATE_AC, "113d46bf80358ec8", UPPER_LAYER),
+    (pdu.A_ASSOCIATE_RJ, "26112a9fa5266399", UPPER_LAYER),
 ]
 
 
@@ -105,21 +115,39 @@ def test_source_is_that_of_the_release_that_scp_was_written_for(source: Any, exp
         (ACSE.send_reject, ["self", "result", "source", "diagnostic"], ASSOCIATION),
         (ACSE.send_release, ["self", "is_response"], ASSOCIATION),
         (ACSE.send_abort, ["self", "source"], UPPER_LAYER),
+        (ACSE.negotiate_association, ["self"], ASSOCIATION),
+        (ACSE.send_request, ["self"], REQUESTOR),
+        (ACSE.negotiate_release, ["self"], REQUESTOR),
+        (Association.abort, ["self", "block"], REQUESTOR),
         (ACSE.is_release_requested, ["self"], ASSOCIATION),
         (DULServiceProvider.__init__, ["self", "assoc"], UPPER_LAYER),
         (DULServiceProvider.send_pdu, ["self", "primitive"], UPPER_LAYER),
         (DULServiceProvider.receive_pdu, ["self", "wait", "timeout"], UPPER_LAYER),
         (DULServiceProvider._decode_pdu, ["self", "bytestream"], UPPER_LAYER),
         (DULServiceProvider._process_recv_primitive, ["self"], UPPER_LAYER),
+        (DULServiceProvider._send, ["self", "pdu"], UPPER_LAYER),
+        (DULServiceProvider.peek_next_pdu, ["self"], REQUESTS),
         (DULServiceProvider.kill_dul, ["self"], UPPER_LAYER),
         (fsm.StateMachine.do_action, ["self", "event"], UPPER_LAYER),
         (AssociationSocket.__init__, ["self", "assoc", "client_socket", "address"], UPPER_LAYER),
         (AssociationSocket.send, ["self", "bytestream"], UPPER_LAYER),
         (AssociationSocket.close, ["self"], UPPER_LAYER),
+        (AssociationSocket.connect, ["self", "primitive"], UPPER_LAYER),
         (AddressInformation.from_tuple, ["address_info"], ASSOCIATION),
         (DIMSEServiceProvider.receive_primitive, ["self", "primitive"], MESSAGES),
         (DIMSEServiceProvider.get_msg, ["self", "block"], ASSOCIATION),
         (pynetdicom.presentation.build_context, ["abstract_syntax", "transfer_syntax"], CONTEXTS),
+        (
+            pynetdicom.presentation.negotiate_as_acceptor,
+            ["rq_contexts", "ac_contexts", "roles"],
+            CONTEXTS,
+        ),
+        (
+            pynetdicom.presentation.negotiate_as_requestor,
+            ["rq_contexts", "ac_contexts", "roles"],
+            REQUESTOR,
+        ),
+        (pynetdicom.presentation.build_role, ["uid", "scu_role", "scp_role"], REQUESTOR),
     ],
     ids=lambda value: value.__qualname__ if callable(value) else "",
 )
@@ -207,6 +235,19 @@ def test_socket_announces_itself_to_the_state_machine_and_its_end_likewise(assoc
 @pytest.mark.parametrize(
     ("event", "state", "action"),
     [
+        ("Evt1", "Sta1", "AE-1"),
+        ("Evt2", "Sta4", "AE-2"),
+        ("Evt3", "Sta5", "AE-3"),
+        ("Evt4", "Sta5", "AE-4"),
+        ("Evt15", "Sta5", "AA-1"),
+        ("Evt16", "Sta5", "AA-3"),
+        ("Evt17", "Sta5", "AA-4"),
+        ("Evt19", "Sta5", "AA-8"),
+        ("Evt11", "Sta6", "AR-1"),
+        ("Evt12", "Sta7", "AR-8"),
+        ("Evt13", "Sta7", "AR-3"),
+        ("Evt14", "Sta9", "AR-9"),
+        ("Evt13", "Sta11", "AR-3"),
         ("Evt5", "Sta1", "AE-5"),
         ("Evt6", "Sta2", "AE-6"),
         ("Evt16", "Sta2", "AA-2"),
@@ -227,6 +268,16 @@ def test_socket_announces_itself_to_the_state_machine_and_its_end_likewise(assoc
 )
 def test_state_machine_has_the_transition_of_the_standard(event: str, state: str, action: str) -> None:
     assert fsm.TRANSITION_TABLE[(event, state)] == action, f"PS3.8 table 9-10; look at {UPPER_LAYER}"
+
+
+def test_connection_that_a_requestor_has_already_is_announced_as_an_indication_only() -> None:
+    """Evt5, which PeerSocket takes away again, and nothing else."""
+    requestor = Association(AE(), "requestor")
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        AssociationSocket(requestor, client_socket=ours)
+        assert list(requestor.dul.event_queue.queue) == ["Evt5"], f"look at {UPPER_LAYER}"
+        assert list(requestor.dul.to_provider_queue.queue) == []
 
 
 def test_switches_of_configuration_exist_and_have_their_meaning() -> None:
