@@ -21,6 +21,7 @@ from scp.data_set_sources import Chunks
 from scp.scu import c_echo
 from tests.scp.outgoing import SHORT_S, TIMEOUT_S, ct, open_association, store
 from tests.support.data_sets import PIXEL_DATA, element
+from tests.support.processes import wait_until
 from tests.support.rawdicom import (
     A_ABORT,
     A_RELEASE_RQ,
@@ -224,6 +225,32 @@ def test_abort_in_the_middle_of_a_large_instance_is_noticed_at_once(reads_on: bo
             store(association, "2.25.50", Chunks(large))
         assert time.monotonic() - started < SOON_S
         assert reads_on or large.chunks_taken < LARGE_BYTES // len(CHUNK)
+        done.set()
+        association.release()
+
+
+def test_abort_of_a_peer_that_has_stopped_reading_is_noticed_while_we_wait_to_write() -> None:
+    large, done = Large(), threading.Event()
+    readings: list[int] = []
+
+    def is_stuck() -> bool:
+        readings.append(large.chunks_taken)
+        return len(readings) > 10 and readings[-1] == readings[-10] > 0
+
+    def script(peer: RawConnection) -> None:
+        peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        peer.accept()
+        peer.read_pdu()
+        wait_until(is_stuck, TIMEOUT_S, "we never have to wait")
+        peer.send(pdu(A_ABORT, bytes([0, 0, 2, 1])))
+        done.wait(TIMEOUT_S)
+
+    with RawScp(script) as scp:
+        association = open_association(scp.port)
+        started = time.monotonic()
+        with pytest.raises(AssociationAborted, match="unrecognized PDU"):
+            store(association, "2.25.50", Chunks(large))
+        assert time.monotonic() - started < SOON_S
         done.set()
         association.release()
 
