@@ -115,7 +115,6 @@ def test_source_is_that_of_the_release_that_scp_was_written_for(source: Any, exp
         (ACSE.send_reject, ["self", "result", "source", "diagnostic"], ASSOCIATION),
         (ACSE.send_release, ["self", "is_response"], ASSOCIATION),
         (ACSE.send_abort, ["self", "source"], UPPER_LAYER),
-        (ACSE.negotiate_association, ["self"], ASSOCIATION),
         (ACSE.send_request, ["self"], REQUESTOR),
         (ACSE.negotiate_release, ["self"], REQUESTOR),
         (Association.abort, ["self", "block"], REQUESTOR),
@@ -137,11 +136,6 @@ def test_source_is_that_of_the_release_that_scp_was_written_for(source: Any, exp
         (DIMSEServiceProvider.receive_primitive, ["self", "primitive"], MESSAGES),
         (DIMSEServiceProvider.get_msg, ["self", "block"], ASSOCIATION),
         (pynetdicom.presentation.build_context, ["abstract_syntax", "transfer_syntax"], CONTEXTS),
-        (
-            pynetdicom.presentation.negotiate_as_acceptor,
-            ["rq_contexts", "ac_contexts", "roles"],
-            CONTEXTS,
-        ),
         (
             pynetdicom.presentation.negotiate_as_requestor,
             ["rq_contexts", "ac_contexts", "roles"],
