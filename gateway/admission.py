@@ -1,20 +1,46 @@
-"""Who may do what: Orthanc's permissions, as they stand in its configuration.
+"""Who may do what: Orthanc's permissions.
 
-Source: DicomCheckCalledAet, StrictAetComparison, DicomAlwaysAllow*, DicomModalities (Orthanc Book). Everybody may do
-what DicomAlwaysAllow* allows, whatever an entry of DicomModalities says; known modalities what their entry allows.
+Source: DicomCheckCalledAet, StrictAetComparison, DicomAlwaysAllow*, DicomCheckModalityHost, DicomModalities (Orthanc
+Book). Everybody may do what DicomAlwaysAllow* allows, whatever an entry of DicomModalities says; known modalities
+also what their entries allow. Where this differs from Orthanc 1.10.1 it is stricter, or refuses less by mistake:
+docs/migration.md lists it.
 """
 
+import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
-from gateway.config import Configuration, Modality
+from gateway.config import Modality, OrthancOptions
 
 
 class Verb(Enum):
-    """What a peer asks for; the value is the option that would allow it to anybody."""
+    """What a peer asks for.
 
-    ECHO = "DicomAlwaysAllowEcho"
-    STORE = "DicomAlwaysAllowStore"
+    `always` is the option that allows it to everybody (None: there is none), `key` what allows it in an entry of
+    DicomModalities.
+    """
+
+    ECHO = ("DicomAlwaysAllowEcho", "AllowEcho")
+    STORE = ("DicomAlwaysAllowStore", "AllowStore")
+    FIND = ("DicomAlwaysAllowFind", "AllowFind")
+    FIND_WORKLIST = ("DicomAlwaysAllowFindWorklist", "AllowFindWorklist")
+    GET = ("DicomAlwaysAllowGet", "AllowGet")
+    MOVE = ("DicomAlwaysAllowMove", "AllowMove")
+    STORAGE_COMMITMENT = (None, "AllowNAction")
+    STORAGE_COMMITMENT_REPORT = (None, "AllowEventReport")
+
+    def __init__(self, always: str | None, key: str) -> None:
+        self.always = always
+        self.key = key
+
+
+# The services that exist: what else is asked for is not supported here, whoever asks.
+OFFERED: Final = frozenset({Verb.ECHO, Verb.STORE})
+
+# How many entries of DicomModalities a log line names.
+LOGGED_ENTRIES: Final = 3
 
 
 class Refusal(Enum):
@@ -26,10 +52,20 @@ class Refusal(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A rejected association: what the peer is told and what the log says."""
+    """A rejected association: what the peer is told, what the log says, and the option that would allow it."""
 
     refusal: Refusal
     explanation: str
+    option: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """An entry of DicomModalities as it counts here."""
+
+    name: str
+    host: str
+    verbs: frozenset[Verb]
 
 
 def is_ae_title(title: str) -> bool:
@@ -38,18 +74,23 @@ def is_ae_title(title: str) -> bool:
 
 
 class Admission:
-    """The permissions of one configuration."""
+    """The permissions of one configuration and one list of modalities; it never changes.
 
-    def __init__(self, configuration: Configuration) -> None:
-        self._options = configuration.orthanc
-        self._modalities: dict[str, list[Modality]] = {}
-        for modality in configuration.orthanc.dicom_modalities.values():
-            self._modalities.setdefault(self._key(modality.ae_title), []).append(modality)
+    `address` is the peer's, as the socket has it. It counts with DicomCheckModalityHost only.
+    """
 
-    def _key(self, ae_title: str) -> str:
-        return ae_title if self._options.strict_aet_comparison else ae_title.upper()
+    def __init__(self, options: OrthancOptions, modalities: Mapping[str, Modality]) -> None:
+        self._options = options
+        by_name = options.model_dump(by_alias=True, exclude={"dicom_modalities"})
+        self._always = frozenset(verb for verb in Verb if verb.always and by_name[verb.always])
+        self.modalities = modalities
+        self._entries: dict[str, list[_Entry]] = {}
+        for name, modality in modalities.items():
+            keys = modality.model_dump(by_alias=True)
+            entry = _Entry(name, modality.host, frozenset(verb for verb in Verb if keys[verb.key]))
+            self._entries.setdefault(self._key(modality.ae_title), []).append(entry)
 
-    def reject(self, calling: str, called: str) -> Rejection | None:
+    def reject(self, calling: str, called: str, address: str) -> Rejection | None:
         """Return why the association must be rejected, or None."""
         options = self._options
         if not is_ae_title(calling):
@@ -66,27 +107,82 @@ class Admission:
             return Rejection(
                 Refusal.CALLED_AE_TITLE_NOT_RECOGNIZED,
                 f"DicomCheckCalledAet is true and the called AE title is not {options.dicom_aet}",
+                "DicomCheckCalledAet",
             )
-        if self._key(calling) not in self._modalities and not any(map(self._always, Verb)):
-            return Rejection(
-                Refusal.CALLING_AE_TITLE_NOT_RECOGNIZED,
-                "the calling AE title is not in DicomModalities and no DicomAlwaysAllow* is true",
-            )
+        if not self._always and not self._of(calling, address):
+            return self._stranger(calling)
         return None
 
-    def allows(self, calling: str, verb: Verb) -> bool:
-        """Whether the peer `calling` may do `verb`."""
-        if self._always(verb):
-            return True
-        entries = self._modalities.get(self._key(calling), [])
-        return bool(entries) and all(entry.allow_echo if verb is Verb.ECHO else entry.allow_store for entry in entries)
+    def permitted(self, calling: str, address: str) -> frozenset[Verb]:
+        """Return what this peer may do. Of several entries with its AE title see `_of`."""
+        entries = self._of(calling, address)
+        if not entries:
+            return self._always
+        verbs = [entry.verbs for entry in entries]
+        # Entries that cannot be told from each other must agree; of those with the peer's address one is enough.
+        if self._options.dicom_check_modality_host:
+            return self._always.union(*verbs)
+        return self._always | frozenset.intersection(*verbs)
 
-    def option_for(self, calling: str, verb: Verb) -> str:
-        """The option that would allow `verb` to `calling`, for the log line of a refusal."""
-        if self._key(calling) in self._modalities:
-            return f"DicomModalities: Allow{verb.name.capitalize()} of this AE title"
-        return f"{verb.value}, or an entry in DicomModalities"
+    def option_for(self, calling: str, address: str, verb: Verb) -> str:
+        """The option that would allow `verb` to this peer, for the log line of a refusal."""
+        titled = self._entries.get(self._key(calling), [])
+        entries = self._of(calling, address)
+        if entries:
+            denying = [f"DicomModalities.{entry.name}.{verb.key}" for entry in entries if verb not in entry.verbs]
+            return _either(verb.always, *denying[:LOGGED_ENTRIES])
+        if titled:
+            return _either(verb.always, *_hosts(titled), "DicomCheckModalityHost")
+        return _either(verb.always, "an entry in DicomModalities")
 
-    def _always(self, verb: Verb) -> bool:
-        options = self._options
-        return options.dicom_always_allow_echo if verb is Verb.ECHO else options.dicom_always_allow_store
+    def _key(self, ae_title: str) -> str:
+        return ae_title if self._options.strict_aet_comparison else ae_title.upper()
+
+    def _of(self, calling: str, address: str) -> list[_Entry]:
+        """The entries that speak of this peer: all with its AE title, or those of them with its address."""
+        entries = self._entries.get(self._key(calling), [])
+        if not self._options.dicom_check_modality_host:
+            return entries
+        return [entry for entry in entries if _is_host(entry.host, address)]
+
+    def _stranger(self, calling: str) -> Rejection:
+        titled = self._entries.get(self._key(calling), [])
+        if titled:
+            return Rejection(
+                Refusal.CALLING_AE_TITLE_NOT_RECOGNIZED,
+                "DicomCheckModalityHost is true, no entry of this AE title has the peer's address as Host, "
+                "and no DicomAlwaysAllow* is true",
+                _either(*_hosts(titled), "DicomCheckModalityHost"),
+            )
+        return Rejection(
+            Refusal.CALLING_AE_TITLE_NOT_RECOGNIZED,
+            "the calling AE title is not in DicomModalities and no DicomAlwaysAllow* is true",
+            "an entry in DicomModalities",
+        )
+
+
+def _either(*options: str | None) -> str:
+    return " or ".join(option for option in options if option)
+
+
+def _hosts(entries: list[_Entry]) -> list[str]:
+    return [f"DicomModalities.{entry.name}.Host ({entry.host})" for entry in entries[:LOGGED_ENTRIES]]
+
+
+def is_address(host: str) -> bool:
+    """Whether `host` is an IP address, and no name: names are never looked up."""
+    try:
+        ipaddress.ip_address(host.strip())
+    except ValueError:
+        return False
+    return True
+
+
+def _is_host(host: str, address: str) -> bool:
+    """Whether `host` of an entry is the peer's `address`: the same text (as in Orthanc), or the same address."""
+    if host == address:
+        return True
+    try:
+        return ipaddress.ip_address(host.strip()) == ipaddress.ip_address(address)
+    except ValueError:
+        return False

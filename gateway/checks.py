@@ -4,10 +4,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from gateway.admission import OFFERED, Admission, Verb, is_address
 from gateway.child import Settings
-from gateway.config import Configuration
+from gateway.config import Configuration, Modality
 from gateway.forwarding.endpoint import endpoint
 from gateway.forwarding.transports import HttpTransport, Unreachable
+from gateway.modalities import configured_modalities
 from gateway.requirements import FatalError, check_requirements
 from gateway.spool import Spool
 
@@ -17,12 +19,6 @@ GLUE_NAME: Final = "orthanc_glue.py"
 # Options of Orthanc that configure its DICOM server and say nothing to this gateway, and why.
 WITHOUT_EFFECT: Final[Mapping[str, str]] = {
     "DicomThreadsCount": "every association has a thread of its own",
-    "DicomAlwaysAllowFind": "C-FIND is not offered yet",
-    "DicomAlwaysAllowFindWorklist": "worklist queries are not offered yet",
-    "DicomAlwaysAllowGet": "C-GET is not offered yet",
-    "DicomAlwaysAllowMove": "C-MOVE is not offered yet",
-    "DicomCheckModalityHost": "the host of a modality is not compared yet",
-    "DicomModalitiesInDatabase": "modalities are read from the configuration file",
     "DicomTlsEnabled": "the DICOM port does not speak TLS yet",
     "DicomTlsCertificate": "the DICOM port does not speak TLS yet",
     "DicomTlsPrivateKey": "the DICOM port does not speak TLS yet",
@@ -39,6 +35,10 @@ WITHOUT_EFFECT: Final[Mapping[str, str]] = {
     "RejectedSopClasses": "all storage SOP classes are accepted",
     "Worklists": "worklist queries are not offered yet",
 }
+
+
+# RetrieveMethod came with Orthanc 1.12.6.
+_MODALITY_KEYS: Final = {"RetrieveMethod"} | {field.alias for field in Modality.model_fields.values()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +58,11 @@ def describe(settings: Settings, configuration: Configuration) -> Iterator[Line]
     yield Line(f"at most {section.maximum_associations} associations at the same time, {per_peer} of one address")
     called = f"only to {options.dicom_aet}" if options.dicom_check_called_aet else "under any called AE title"
     yield Line(f"associations are accepted {called}")
-    always = [
-        name
-        for name, value in (("C-ECHO", options.dicom_always_allow_echo), ("C-STORE", options.dicom_always_allow_store))
-        if value
-    ]
-    yield Line(f"unknown AE titles may do: {', '.join(always) or 'nothing'}")
+    # No AE title is empty: this is what a stranger may do.
+    always = Admission(options, {}).permitted("", "")
+    verbs = [_verb(verb) for verb in Verb if verb in always]
+    yield Line(f"unknown AE titles may do: {', '.join(verbs) or 'nothing'}")
+    yield from _modalities(settings, configuration)
     yield Line(f"{len(configuration.transfer_syntaxes)} transfer syntaxes accepted, {configuration.workers} workers")
     yield Line(f"state directory {configuration.state_directory}")
     yield from _look_into_spool(Spool(configuration.state_directory))
@@ -80,6 +79,28 @@ def describe(settings: Settings, configuration: Configuration) -> Iterator[Line]
 def without_effect(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The options in `content` that have no effect on the gateway, with the reason."""
     return [(name, WITHOUT_EFFECT[name]) for name in content if name in WITHOUT_EFFECT]
+
+
+def _verb(verb: Verb) -> str:
+    name = {Verb.FIND_WORKLIST: "worklist queries"}.get(verb, f"C-{verb.name}")
+    return name if verb in OFFERED else f"{name} (not offered yet)"
+
+
+def _modalities(settings: Settings, configuration: Configuration) -> Iterator[Line]:
+    """Which list counts, and what in the file's entries does not mean what it seems to."""
+    interval_s = configuration.gateway.modalities_refresh
+    modalities = configured_modalities(configuration)
+    until = f"; until it answers, the {len(modalities)} in this file" if modalities else ""
+    if interval_s:
+        yield Line(f"modalities are those of Orthanc, asked for every {interval_s:g} s{until}")
+    else:
+        yield Line(f"modalities are the {len(modalities)} in this file")
+    for name, modality in modalities.items():
+        if configuration.orthanc.dicom_check_modality_host and not is_address(modality.host):
+            yield Line(f"DicomModalities.{name}: Host is no address: DicomCheckModalityHost refuses this modality")
+        entry = settings.content["DicomModalities"][name]
+        unknown = [key for key in entry if key not in _MODALITY_KEYS] if isinstance(entry, dict) else []
+        yield from (Line(f"DicomModalities.{name}.{key}: Orthanc has no such option") for key in unknown)
 
 
 def _look_into_spool(spool: Spool) -> Iterator[Line]:

@@ -127,6 +127,7 @@ class GatewaySection(_Section):
     maximum_associations: Annotated[int, Field(ge=1, le=10_000)] = 500
     maximum_associations_per_peer: Annotated[int, Field(ge=0, le=10_000)] = 250
     maximum_inflated_bytes: Annotated[int, Field(ge=MIB)] = 1024 * MIB
+    modalities_refresh: Seconds = 5.0
     forwarding: ForwardingSection = Field(default_factory=ForwardingSection)
     orthanc: OrthancSection | None = None
     log: LogSection = Field(default_factory=LogSection)
@@ -142,26 +143,48 @@ def _none_if_empty(value: Any) -> Any:
 
 
 class Modality(BaseModel):
-    """One entry of Orthanc's `DicomModalities`, array or object form (Orthanc Book, "Configuration")."""
+    """One entry of Orthanc's `DicomModalities`, with the keys and defaults of Orthanc 1.10.1.
+
+    Validate what comes from outside through `read_modality`, which also takes the array form.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
     ae_title: AeTitle = Field(alias="AET")
     host: str = Field(alias="Host")
     port: Annotated[Port, BeforeValidator(_read_port)] = Field(alias="Port")
+    manufacturer: str = Field(default="Generic", alias="Manufacturer")
     allow_echo: bool = Field(default=True, alias="AllowEcho")
+    allow_find: bool = Field(default=True, alias="AllowFind")
+    allow_find_worklist: bool = Field(default=True, alias="AllowFindWorklist")
+    allow_get: bool = Field(default=True, alias="AllowGet")
+    allow_move: bool = Field(default=True, alias="AllowMove")
     allow_store: bool = Field(default=True, alias="AllowStore")
+    allow_storage_commitment: bool | None = Field(default=None, alias="AllowStorageCommitment")
+    allow_n_action: bool = Field(default=True, alias="AllowNAction")
+    allow_event_report: bool = Field(default=True, alias="AllowEventReport")
+    allow_transcoding: bool = Field(default=True, alias="AllowTranscoding")
     use_dicom_tls: bool = Field(default=False, alias="UseDicomTls")
     local_aet: Annotated[AeTitle | None, BeforeValidator(_none_if_empty)] = Field(default=None, alias="LocalAet")
     timeout: Annotated[int, Field(ge=0)] = Field(default=0, alias="Timeout")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_storage_commitment(cls, value: Any) -> Any:
+        """AllowStorageCommitment decides about both N-ACTION and N-EVENT-REPORT, whatever their own keys say."""
+        if isinstance(value, dict) and value.get("AllowStorageCommitment") is not None:
+            both = value["AllowStorageCommitment"]
+            return {**value, "AllowNAction": both, "AllowEventReport": both}
+        return value
 
-def _read_modality(value: Any) -> Any:
+
+def read_modality(value: Any) -> Any:
+    """Return an entry in the array form in the object form, anything else as it is. Raises ValueError."""
     if not isinstance(value, list):
         return value
     if not 3 <= len(value) <= 4:
         raise ValueError("expected [AET, Host, Port] or [AET, Host, Port, Manufacturer]")
-    return {"AET": value[0], "Host": value[1], "Port": value[2]}
+    return dict(zip(("AET", "Host", "Port", "Manufacturer"), value, strict=False))
 
 
 class OrthancOptions(BaseModel):
@@ -192,9 +215,15 @@ class OrthancOptions(BaseModel):
     unknown_sop_class_accepted: bool = Field(default=False, alias="UnknownSopClassAccepted")
     dicom_always_allow_echo: bool = Field(default=True, alias="DicomAlwaysAllowEcho")
     dicom_always_allow_store: bool = Field(default=True, alias="DicomAlwaysAllowStore")
-    dicom_modalities: dict[str, Annotated[Modality, BeforeValidator(_read_modality)]] = Field(
+    dicom_always_allow_find: bool = Field(default=False, alias="DicomAlwaysAllowFind")
+    dicom_always_allow_find_worklist: bool = Field(default=False, alias="DicomAlwaysAllowFindWorklist")
+    dicom_always_allow_get: bool = Field(default=False, alias="DicomAlwaysAllowGet")
+    dicom_always_allow_move: bool = Field(default=False, alias="DicomAlwaysAllowMove")
+    dicom_check_modality_host: bool = Field(default=False, alias="DicomCheckModalityHost")
+    dicom_modalities: dict[str, Annotated[Modality, BeforeValidator(read_modality)]] = Field(
         default_factory=dict, alias="DicomModalities"
     )
+    dicom_modalities_in_database: bool = Field(default=False, alias="DicomModalitiesInDatabase")
     dicom_server_enabled: bool = Field(default=True, alias="DicomServerEnabled")
     http_server_enabled: bool = Field(default=True, alias="HttpServerEnabled")
     http_port: Port = Field(default=8042, alias="HttpPort")
@@ -260,7 +289,9 @@ def parse(content: Mapping[str, Any], base_directory: Path) -> Configuration:
         orthanc = OrthancOptions.model_validate(dict(content))
     except ValidationError as error:
         mistakes += _explain(error)
-    if gateway is None or orthanc is None:
+    if gateway and orthanc and orthanc.dicom_modalities_in_database and gateway.modalities_refresh == 0:
+        mistakes.append("DicomGateway.ModalitiesRefresh: expected more than 0 with DicomModalitiesInDatabase")
+    if gateway is None or orthanc is None or mistakes:
         raise ConfigurationError("; ".join(mistakes))
     options = orthanc.model_dump(by_alias=True)
     if isinstance(orthanc.accepted_transfer_syntaxes, str):

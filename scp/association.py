@@ -23,6 +23,7 @@ from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from gateway.admission import Admission, Rejection, Verb
 from gateway.config import Configuration
 from gateway.log import get_logger
+from gateway.modalities import KnownModalities
 from gateway.peers import plain_address
 from scp import associate_accept
 from scp.associate_primitives import associate_response
@@ -54,6 +55,9 @@ _NOT_SUPPORTED: Final = {
     TRANSFER_SYNTAXES_NOT_SUPPORTED: "transfer syntaxes not supported",
 }
 LOGGED_UIDS: Final = 10
+# Requests that may come on a context of another service, and what they ask for. Some modalities send C-ECHO on
+# whatever context they have.
+_VERBS: Final = {C_STORE_RQ: Verb.STORE, C_ECHO_RQ: Verb.ECHO}
 
 _numbers = itertools.count(1)
 
@@ -79,9 +83,9 @@ class Environment:
     def __init__(self, configuration: Configuration, storage: StorageService) -> None:
         self.configuration = configuration
         self.storage = storage
-        self.admission = Admission(configuration)
+        self._modalities = KnownModalities(configuration)
+        self._admission = Admission(configuration.orthanc, self._modalities.current())
         self.contexts = ContextPolicy(
-            self.admission,
             configuration.transfer_syntaxes,
             unknown_sop_class_accepted=configuration.orthanc.unknown_sop_class_accepted,
         )
@@ -93,6 +97,13 @@ class Environment:
         self.ae.maximum_pdu_size = configuration.orthanc.maximum_pdu_length
         self.ae.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
         self.ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+
+    def admission(self) -> Admission:
+        """Return the permissions as they are now, for the whole life of an association that begins."""
+        modalities, admission = self._modalities.current(), self._admission
+        if admission.modalities is not modalities:
+            admission = self._admission = Admission(self.configuration.orthanc, modalities)
+        return admission
 
 
 class AcceptedAssociation(Association):
@@ -114,6 +125,7 @@ class AcceptedAssociation(Association):
         self._over_limit = over_limit
         self._request_timeout_s = OVER_LIMIT_TIMEOUT_S if over_limit else ACSE_TIMEOUT_S
         self._client_socket = client_socket
+        self._address = str(address[0])
         self.name = f"association-{os.getpid()}-{next(_numbers)}"
         self.log = get_logger(association=self.name.removeprefix("association-"), peer=address[0])
         self.upper_layer = UpperLayer(self)
@@ -125,6 +137,8 @@ class AcceptedAssociation(Association):
         self.requests = RequestSender(self, SEND_TIMEOUT_S)
         # What the peer receives at most in a P-DATA-TF PDU; 0 is unlimited.
         self.peer_maximum_pdu_bytes = 0
+        self._admission: Admission
+        self._permitted: frozenset[Verb] = frozenset()
         self._receiver: MessageReceiver | None = None
         self._store: AssociationStore | None = None
         self.acceptor.maximum_length = environment.ae.maximum_pdu_size
@@ -141,14 +155,18 @@ class AcceptedAssociation(Association):
     def refusal(self, context_id: int, field: int) -> Answer | None:
         """Return why a request with this Command Field is not served on this accepted context, or None.
 
-        Permissions were looked at when the contexts were negotiated, so a request must be of its context.
+        A context is accepted only if its own service is permitted, but a request may be of another one.
         """
         verb = self._environment.contexts.verb(str(self._accepted_cx[context_id].abstract_syntax))
+        asked = _VERBS.get(field)
+        if asked is not None and asked not in self._permitted:
+            return Answer(
+                Status.NOT_AUTHORIZED,
+                f"C-{asked.name} is not permitted to this AE title",
+                option=self._option_for(asked),
+            )
         if field == C_STORE_RQ and verb is not Verb.STORE:
             return Answer(Status.SOP_CLASS_NOT_SUPPORTED, "the presentation context is not for storage")
-        # Some modalities send C-ECHO on whatever context they have.
-        if field == C_ECHO_RQ and not self._environment.admission.allows(self.upper_layer.ae_titles[1], Verb.ECHO):
-            return Answer(Status.SOP_CLASS_NOT_SUPPORTED, "the presentation context is not for verification")
         if field not in (C_STORE_RQ, C_ECHO_RQ) and verb is not None:
             return Answer(Status.UNRECOGNIZED_OPERATION, f"command 0x{field:04X} on a context for {verb.name}")
         return None
@@ -204,13 +222,17 @@ class AcceptedAssociation(Association):
         if self._over_limit:  # the supervisor has logged it
             self.acse.send_reject(*LOCAL_LIMIT_EXCEEDED)
             return False
-        rejection = self._environment.admission.reject(calling, called)
+        self._admission = self._environment.admission()
+        rejection = self._admission.reject(calling, called, self._address)
         if rejection is not None:
             self._reject(rejection)
             return False
         self.requestor.ae_title = calling
-        offer = self._environment.contexts.offer(calling, (context.abstract_syntax for context in request.contexts))
-        self._log_forbidden(calling, offer)
+        self._permitted = self._admission.permitted(calling, self._address)
+        offer = self._environment.contexts.offer(
+            self._permitted, (context.abstract_syntax for context in request.contexts)
+        )
+        self._log_forbidden(offer)
         self._prepare_messages(calling, called)
         self._accept(request, offer)
         self._log_not_supported()
@@ -232,16 +254,20 @@ class AcceptedAssociation(Association):
 
     def _reject(self, rejection: Rejection) -> None:
         source, reason = rejection.refusal.value
-        self.log.warning("association rejected", reason=rejection.explanation)
+        option = {"option": rejection.option} if rejection.option else {}
+        self.log.warning("association rejected", reason=rejection.explanation, **option)
         self.acse.send_reject(PERMANENT, source, reason)
 
-    def _log_forbidden(self, calling: str, offer: Offer) -> None:
+    def _option_for(self, verb: Verb) -> str:
+        return self._admission.option_for(self.upper_layer.ae_titles[1], self._address, verb)
+
+    def _log_forbidden(self, offer: Offer) -> None:
         for verb in sorted(set(offer.forbidden.values()), key=lambda verb: verb.name):
             self.log.warning(
                 "presentation contexts not accepted",
                 verb=verb.name,
                 reason="not permitted",
-                option=self._environment.admission.option_for(calling, verb),
+                option=self._option_for(verb),
             )
 
     def _log_not_supported(self) -> None:

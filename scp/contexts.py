@@ -1,6 +1,6 @@
 """Which presentation contexts (PS3.8 9.3.2.2) are accepted: SOP classes, transfer syntaxes, permissions."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -10,10 +10,22 @@ from pydicom.uid import UID
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import _STORAGE_CLASSES
 
-from gateway.admission import Admission, Verb
+from gateway.admission import OFFERED, Verb
 from gateway.transfer_syntaxes import UNCOMPRESSED
 
-VERIFICATION: Final = "1.2.840.10008.1.1"
+# Which service an abstract syntax is for, besides storage. Orthanc 1.10.1 has all of these; those whose verb is in
+# gateway.admission.OFFERED are served here.
+SERVICES: Final[Mapping[str, Verb]] = {
+    "1.2.840.10008.1.1": Verb.ECHO,  # Verification
+    "1.2.840.10008.5.1.4.1.2.1.1": Verb.FIND,  # Patient Root Query/Retrieve - FIND
+    "1.2.840.10008.5.1.4.1.2.2.1": Verb.FIND,  # Study Root Query/Retrieve - FIND
+    "1.2.840.10008.5.1.4.31": Verb.FIND_WORKLIST,  # Modality Worklist - FIND
+    "1.2.840.10008.5.1.4.1.2.1.2": Verb.MOVE,  # Patient Root Query/Retrieve - MOVE
+    "1.2.840.10008.5.1.4.1.2.2.2": Verb.MOVE,  # Study Root Query/Retrieve - MOVE
+    "1.2.840.10008.5.1.4.1.2.1.3": Verb.GET,  # Patient Root Query/Retrieve - GET
+    "1.2.840.10008.5.1.4.1.2.2.3": Verb.GET,  # Study Root Query/Retrieve - GET
+    "1.2.840.10008.1.20.1": Verb.STORAGE_COMMITMENT,  # Storage Commitment Push Model
+}
 # PS3.5 9.1. What is longer is no SOP class, and not kept in memory as one.
 MAXIMUM_UID_CHARACTERS: Final = 64
 
@@ -68,30 +80,28 @@ class Offer:
 class ContextPolicy:
     """Decides about abstract syntaxes, for all associations of a worker."""
 
-    def __init__(
-        self, admission: Admission, transfer_syntaxes: tuple[str, ...], *, unknown_sop_class_accepted: bool
-    ) -> None:
-        self._admission = admission
+    def __init__(self, transfer_syntaxes: tuple[str, ...], *, unknown_sop_class_accepted: bool) -> None:
         self._storage_syntaxes = transfer_syntaxes
         self._unknown_sop_class_accepted = unknown_sop_class_accepted
 
-    def offer(self, calling_ae_title: str, abstract_syntaxes: Iterable[str]) -> Offer:
-        """Return what of the proposed `abstract_syntaxes` this peer may use."""
+    def offer(self, permitted: Set[Verb], abstract_syntaxes: Iterable[str]) -> Offer:
+        """Return what of the proposed `abstract_syntaxes` a peer may use that may do what is `permitted`."""
         supported, forbidden = [], {}
         for uid in dict.fromkeys(map(str, abstract_syntaxes)):
             verb = self.verb(uid)
             if verb is None:
                 continue
-            if not self._admission.allows(calling_ae_title, verb):
+            if verb not in permitted:
                 forbidden[uid] = verb
                 continue
-            supported.append(_context(uid, UNCOMPRESSED if verb is Verb.ECHO else self._storage_syntaxes))
+            supported.append(_context(uid, self._storage_syntaxes if verb is Verb.STORE else UNCOMPRESSED))
         return Offer(supported, forbidden)
 
     def verb(self, abstract_syntax: str) -> Verb | None:
         """What a context of this abstract syntax is for; None for what is not served here."""
-        if abstract_syntax == VERIFICATION:
-            return Verb.ECHO
+        service = SERVICES.get(abstract_syntax)
+        if service is not None:
+            return service if service in OFFERED else None
         if abstract_syntax in STORAGE_CLASSES:
             return Verb.STORE
         unknown = 0 < len(abstract_syntax) <= MAXIMUM_UID_CHARACTERS and abstract_syntax not in UID_dictionary

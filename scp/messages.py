@@ -67,8 +67,10 @@ class _Refused:
 
     def finish(self) -> Answer:
         """The refusal."""
-        self._log.warning("request refused", status=f"0x{self._answer.status.code:04X}", reason=self._answer.comment)
-        return self._answer
+        answer = self._answer
+        option = {"option": answer.option} if answer.option else {}
+        self._log.warning("request refused", status=f"0x{answer.status.code:04X}", reason=answer.comment, **option)
+        return answer
 
     def answered(self) -> None:
         """There is nothing left to do."""

@@ -20,6 +20,7 @@ class Status(Enum):
     SUCCESS = StatusText(0x0000, "Success", "PS3.7 C.1.1")
     INVALID_SOP_INSTANCE = StatusText(0x0117, "Invalid SOP Instance", "PS3.7 C.5.12")
     SOP_CLASS_NOT_SUPPORTED = StatusText(0x0122, "SOP Class Not Supported", "PS3.7 C.5.20")
+    NOT_AUTHORIZED = StatusText(0x0124, "Refused: Not Authorized", "PS3.7 C.5")
     UNRECOGNIZED_OPERATION = StatusText(0x0211, "Unrecognized Operation", "PS3.7 C.5")
     OUT_OF_RESOURCES = StatusText(0xA700, "Refused: Out of Resources", "PS3.4 B.2.3")
     DATA_SET_DOES_NOT_MATCH = StatusText(0xA900, "Error: Data Set does not match SOP Class", "PS3.4 B.2.3")
@@ -33,11 +34,15 @@ class Status(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The outcome of a request: status, Error Comment (0000,0902) and Offending Element (0000,0901)."""
+    """The outcome of a request: status, Error Comment (0000,0902) and Offending Element (0000,0901).
+
+    `option` is for the log: which option would allow what is refused.
+    """
 
     status: Status
     comment: str = ""
     offending_element: int | None = None
+    option: str = ""
 
 
 SUCCESS: Final = Answer(Status.SUCCESS)

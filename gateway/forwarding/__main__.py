@@ -1,4 +1,4 @@
-"""The forwarder's process: the socket for workers, the sender threads, the signal to stop.
+"""The forwarder's process: the socket for workers, the sender threads, the signal to stop, the list of modalities.
 
 Started by the supervisor as `python -I -m gateway.forwarding CONTROL_FD`, settings on standard input. A byte on the
 control socket means stop; its end means that the supervisor is dead, and the forwarder ends at once.
@@ -21,6 +21,7 @@ from gateway.forwarding.endpoint import endpoint
 from gateway.forwarding.forwarder import Forwarder, Sender
 from gateway.forwarding.transports import Endpoint, HttpTransport, PluginTransport, Transport
 from gateway.log import get_logger
+from gateway.modalities_refresh import ModalitiesRefresh
 from gateway.spool import Delivery, Spool
 
 # Transport "Plugin" is serial; a second thread prepares the next batch.
@@ -120,6 +121,9 @@ def main() -> None:
         thread.start()
     threading.Thread(target=listener.run, args=(forwarder,), daemon=True).start()
     threading.Thread(target=_start_up, args=(forwarder, where), daemon=True).start()
+    if configuration.gateway.modalities_refresh > 0:
+        refresh = ModalitiesRefresh(configuration, where, in_orthanc=settings.in_orthanc)
+        threading.Thread(target=refresh.run, daemon=True).start()
     if not control.recv(1):
         os._exit(1)
     forwarder.stop()
