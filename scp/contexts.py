@@ -13,10 +13,12 @@ from pynetdicom.sop_class import _STORAGE_CLASSES
 from gateway.admission import OFFERED, Verb
 from gateway.transfer_syntaxes import UNCOMPRESSED
 
+VERIFICATION: Final = "1.2.840.10008.1.1"
+
 # Which service an abstract syntax is for, besides storage. Orthanc 1.10.1 has all of these; those whose verb is in
 # gateway.admission.OFFERED are served here.
 SERVICES: Final[Mapping[str, Verb]] = {
-    "1.2.840.10008.1.1": Verb.ECHO,  # Verification
+    VERIFICATION: Verb.ECHO,
     "1.2.840.10008.5.1.4.1.2.1.1": Verb.FIND,  # Patient Root Query/Retrieve - FIND
     "1.2.840.10008.5.1.4.1.2.2.1": Verb.FIND,  # Study Root Query/Retrieve - FIND
     "1.2.840.10008.5.1.4.31": Verb.FIND_WORKLIST,  # Modality Worklist - FIND

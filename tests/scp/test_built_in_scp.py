@@ -12,7 +12,9 @@ from pydicom._uid_dict import UID_dictionary
 from pydicom.uid import RE_VALID_UID
 from pynetdicom import sop_class
 
+from gateway.admission import OFFERED
 from gateway.transfer_syntaxes import PREFERENCE
+from scp.contexts import SERVICES
 from tests.conftest import MakeOrthanc
 from tests.support.data_sets import EXPLICIT, IMPLICIT
 from tests.support.orthanc import Orthanc
@@ -25,9 +27,8 @@ CONTEXTS_PER_ASSOCIATION: Final = 100
 
 MAXIMUM_UID_CHARACTERS: Final = 64  # PS3.5 9.1
 
-QUERY_RETRIEVE: Final = "1.2.840.10008.5.1.4.1.2."
-MODALITY_WORKLIST: Final = "1.2.840.10008.5.1.4.31"
-STORAGE_COMMITMENT: Final = "1.2.840.10008.1.20.1"
+# Orthanc offers worklist queries with this plugin only.
+WORKLIST_PLUGIN: Final = "/usr/share/orthanc/plugins/libModalityWorklists.so"
 
 # Encapsulated Uncompressed, HTJ2K, SMPTE ST 2110, RFC 2557, XML, private.
 NOT_ACCEPTED: Final = (
@@ -66,8 +67,9 @@ def _accepted(port: int, uids: Iterable[str]) -> set[str]:
 
 
 @pytest.fixture
-def built_in(make_orthanc: MakeOrthanc) -> Orthanc:
-    server = make_orthanc(dicom_server=True)
+def built_in(make_orthanc: MakeOrthanc, tmp_path: Path) -> Orthanc:
+    worklists = {"Enable": True, "Database": str(tmp_path)}
+    server = make_orthanc(dicom_server=True, Plugins=[WORKLIST_PLUGIN], Worklists=worklists)
     server.start()
     return server
 
@@ -78,8 +80,7 @@ def test_storage_classes_are_those_of_the_built_in_scp_and_the_newer_ones_of_pyn
     uids = _known_uids()
     theirs, ours = _accepted(built_in.dicom_port, uids), _accepted(gateway.dicom_port, uids)
     assert len(theirs) > 100
-    services = {uid for uid in theirs - ours if not uid.startswith(QUERY_RETRIEVE)}
-    assert services <= {MODALITY_WORKLIST, STORAGE_COMMITMENT}
+    assert theirs - ours == {uid for uid, verb in SERVICES.items() if verb not in OFFERED}
     assert ours - theirs <= NEWER
     assert ours >= NEWER | {VERIFICATION}
 

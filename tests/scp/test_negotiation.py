@@ -257,7 +257,7 @@ def test_contexts_without_permission_are_result_1_and_logged(
     assert _results(selective, calling=calling, called="Mine") == {1: store, 3: echo}
     for verb, result in (("STORE", store), ("ECHO", echo)):
         if result == USER_REJECTION:
-            log.expect("WARNING", f"calling={calling}", f"verb={verb}", "not permitted")
+            log.expect("WARNING", f"calling={calling}", f"verb={verb}", "not permitted", "option=", "DicomModalities.")
 
 
 @pytest.mark.parametrize(
@@ -280,18 +280,62 @@ def test_what_is_allowed_to_all_is_allowed_to_strangers_and_to_modalities_whose_
         log.expect("WARNING", f"calling={calling}", "verb=STORE", "not permitted")
 
 
-def test_store_without_permission_does_not_pass_on_the_verification_context(selective: Gateway) -> None:
+def test_store_without_permission_is_not_authorized_on_the_verification_context(selective: Gateway) -> None:
+    log = Log(selective)
     with RawPeer(selective.dicom_port) as peer:
         peer.associate(CONTEXTS, calling="US1", called="Mine")
-        assert peer.store("1.2.3", context_id=3).status == 0x0122
+        response = peer.store("1.2.3", context_id=3)
+        assert (response.status, response.comment) == (0x0124, "C-STORE is not permitted to this AE title")
         assert peer.echo(3).status == 0
+    log.expect("WARNING", "peer=127.0.0.1", "calling=US1", "refused", "status=0x0124", "option=", "no store.AllowStore")
 
 
-def test_echo_without_permission_does_not_pass_on_a_storage_context(selective: Gateway) -> None:
+def test_store_with_permission_is_not_supported_on_the_verification_context(selective: Gateway) -> None:
+    with RawPeer(selective.dicom_port) as peer:
+        peer.associate(CONTEXTS, calling="CT1", called="Mine")
+        assert peer.store("1.2.3", context_id=3).status == 0x0122
+
+
+def test_echo_without_permission_is_not_authorized_on_a_storage_context(selective: Gateway) -> None:
+    log = Log(selective)
     with RawPeer(selective.dicom_port) as peer:
         peer.associate(CONTEXTS, calling="XA1", called="Mine")
-        assert peer.echo(1).status == 0x0122
+        response = peer.echo(1)
+        assert (response.status, response.comment) == (0x0124, "C-ECHO is not permitted to this AE title")
         assert peer.store("1.2.3").status == 0
+    log.expect("WARNING", "peer=127.0.0.1", "calling=XA1", "refused", "status=0x0124", "option=", "no echo.AllowEcho")
+
+
+@pytest.fixture(scope="module")
+def local(start_gateway: StartGateway) -> Gateway:
+    """Serves its modalities only, each at its own address only."""
+    return start_gateway(
+        DicomAlwaysAllowEcho=False,
+        DicomAlwaysAllowStore=False,
+        DicomCheckModalityHost=True,
+        DicomModalities={
+            "here": ["CT1", "127.0.0.1", 104],
+            "away": ["MR1", "192.0.2.1", 104],
+            "name": ["US1", "localhost", 104],
+            "one": ["RF1", "192.0.2.2", 104],
+            "other": {"AET": "RF1", "Host": "127.0.0.1", "Port": 104, "AllowStore": False},
+        },
+    )
+
+
+@pytest.mark.parametrize(("calling", "store"), [("CT1", ACCEPTED), ("RF1", USER_REJECTION)])
+def test_peer_with_the_address_of_its_entry_is_served(local: Gateway, calling: str, store: int) -> None:
+    assert _results(local, calling=calling) == {1: store, 3: ACCEPTED}
+
+
+@pytest.mark.parametrize(
+    ("calling", "option"),
+    [("MR1", "DicomModalities.away.Host (192.0.2.1)"), ("US1", "DicomModalities.name.Host (localhost)")],
+)
+def test_peer_with_another_address_than_its_entry_is_rejected(local: Gateway, calling: str, option: str) -> None:
+    log = Log(local)
+    assert _rejection(local, calling=calling) == CALLING_NOT_RECOGNIZED
+    log.expect("peer=127.0.0.1", f"calling={calling}", "DicomCheckModalityHost is true", f'option="{option} or ')
 
 
 def test_private_sop_class_is_stored_if_unknown_ones_are_accepted(start_gateway: StartGateway) -> None:
