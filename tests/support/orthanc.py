@@ -108,6 +108,9 @@ class Orthanc(Server):
         response = self._request("POST", path, data=data, json=json)
         return response.json() if response.content else None
 
+    def put(self, path: str, *, json: Any) -> None:
+        self._request("PUT", path, json=json)
+
     def delete(self, path: str) -> None:
         self._request("DELETE", path)
 
