@@ -54,6 +54,39 @@ def test_permissions_are_named(orthanc: Orthanc, tmp_path: Path) -> None:
     assert "unknown AE titles may do: nothing" in texts(lines)
 
 
+def test_modalities_that_do_not_mean_what_they_say_are_named(tmp_path: Path) -> None:
+    said = texts(
+        report(
+            tmp_path,
+            HttpPort=free_port(),
+            DicomCheckModalityHost=True,
+            DicomAlwaysAllowFindWorklist=True,
+            DicomModalities={
+                "address": ["A", "192.0.2.1", 104],
+                "name": {"AET": "N", "Host": "ct1.hospital.example", "Port": 104, "AllowNEventReport": False},
+            },
+        )
+    )
+    assert "unknown AE titles may do: C-ECHO, C-STORE, worklist queries (not offered yet)" in said
+    assert "modalities are those of Orthanc, asked for every 5 s; until it answers, the 2 in this file" in said
+    assert "DicomModalities.name: Host is no address: DicomCheckModalityHost refuses this modality" in said
+    assert "DicomModalities.name.AllowNEventReport: Orthanc has no such option" in said
+    assert "DicomModalities.address" not in said
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({}, "modalities are those of Orthanc, asked for every 5 s"),
+        ({"DicomModalitiesInDatabase": True, "DicomModalities": {"a": ["A", "h", 1]}}, "asked for every 5 s"),
+        ({"DicomGateway": {"ModalitiesRefresh": 0}}, "modalities are the 0 in this file"),
+    ],
+)
+def test_check_says_which_list_of_modalities_counts(tmp_path: Path, options: dict[str, Any], line: str) -> None:
+    (said,) = [one.text for one in report(tmp_path, HttpPort=free_port(), **options) if "modalities" in one.text]
+    assert said.endswith(line)
+
+
 @pytest.mark.integration
 def test_what_waits_in_the_spool_is_counted(orthanc: Orthanc, samples: list[Path], tmp_path: Path) -> None:
     receiver = Receiver(tmp_path / "state")
