@@ -16,7 +16,6 @@ import os
 import secrets
 import stat
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +29,6 @@ FILE_MODE: Final = 0o600
 SUFFIX: Final = ".dcm"
 NOTE_SUFFIX: Final = ".json"
 _LOCK_NAME: Final = "lock"
-# Files of `incoming` that were made before they are needed; as many associations of one writer find one.
-SPARE_PREFIX: Final = "spare-"
-MAXIMUM_SPARES: Final = 8
 
 
 class SpoolError(Exception):
@@ -181,34 +177,14 @@ class SpoolWriter:
         self._lock = lock
         self._ready_fd = os.open(spool.ready, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._numbers = itertools.count()
-        # Empty files, opened before they are needed: creating one takes as long as writing it.
-        self._spares: deque[tuple[Path, int]] = deque()
 
     def create(self, meta: FileMeta) -> "IncomingFile":
         """Start an instance: a new file in `incoming` that holds its file meta information. Raises OSError."""
-        try:
-            path, fd = self._spares.popleft()
-        except IndexError:
-            path, fd = self._new_file(self._new_name())
-        return IncomingFile(path, fd, self._spool.ready / self._new_name(), self._ready_fd, meta)
-
-    def prepare(self) -> None:
-        """Have a file at hand for the next `create`, where that is possible."""
-        if len(self._spares) < MAXIMUM_SPARES:
-            with contextlib.suppress(OSError):  # the next instance will be told
-                self._spares.append(self._new_file(SPARE_PREFIX + str(next(self._numbers))))
-
-    def _new_name(self) -> str:
-        return f"{time.time_ns():020d}-{self._pid}-{next(self._numbers):06d}{SUFFIX}"
-
-    def _new_file(self, name: str) -> tuple[Path, int]:
-        path = self._folder / name
-        return path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+        name = f"{time.time_ns():020d}-{self._pid}-{next(self._numbers):06d}{SUFFIX}"
+        return IncomingFile(self._folder / name, self._spool.ready / name, self._ready_fd, meta)
 
     def close(self) -> None:
         """Give the folder up; what is still in it was not acknowledged."""
-        while self._spares:
-            os.close(self._spares.popleft()[1])
         for file in self._folder.iterdir():
             file.unlink()
         self._folder.rmdir()
@@ -224,12 +200,12 @@ class IncomingFile:
 
     __slots__ = ("_ready_fd", "data_set_offset", "fd", "meta", "path", "ready_path", "size")
 
-    def __init__(self, path: Path, fd: int, ready_path: Path, ready_fd: int, meta: FileMeta) -> None:
+    def __init__(self, path: Path, ready_path: Path, ready_fd: int, meta: FileMeta) -> None:
         self.path = path
-        self.fd = fd
         self.ready_path = ready_path
         self.meta = meta
         self._ready_fd = ready_fd
+        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
         self.size = 0
         head = meta.encode()
         self.data_set_offset = len(head)
@@ -273,14 +249,12 @@ class IncomingFile:
             self.path = self.ready_path
             self.discard()
             raise
-        self.path = self.ready_path
         os.close(self.fd)
 
     def hand_over(self) -> Path:
-        """Flush and close the file, leave it in `incoming` under its name (`Acknowledge` "Stored"); return its path."""
+        """Flush and close the file, leave it in `incoming` (`Acknowledge` "Stored"); return its path."""
         try:
             os.fsync(self.fd)
-            self.path = self.path.rename(self.path.with_name(self.ready_path.name))
         except OSError:
             self.discard()
             raise

@@ -131,10 +131,9 @@ class IncomingInstance:
         return answer
 
     def answered(self) -> None:
-        """Tell the forwarder, and have a file ready for the next instance while the peer prepares it."""
+        """Tell the forwarder: the peer need not wait for that."""
         if self._ready is not None:
             self._service.deliveries.ready(self._ready)
-            self._service.writer.prepare()
 
     def abandon(self) -> None:
         """Nothing of an incomplete instance is kept."""

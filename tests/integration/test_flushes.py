@@ -39,7 +39,7 @@ def _first(pattern: str, calls: list[str], what: str) -> int:
 
 def check_order(calls: list[str], ready: Path) -> dict[str, int]:
     """Where in the calls of one C-STORE each step is; OutOfOrder if one is missing or comes too early."""
-    name = r"[^>\"]*/incoming/[^>\"/]*/[^>\"/]*"
+    name = r"[^>\"]*/incoming/[^>\"]*\.dcm"
     is_write = re.compile(rf"({WRITES})\(\d+<{name}>")
     flush = _first(rf"fsync\(\d+<{name}>\)\s+= 0", calls, "flush of the file")
     rename = _first(rf'rename\w*\(.*"{name}", .*"{ready}/[^"/]*\.dcm"\)\s+= 0', calls, "rename into ready")

@@ -9,7 +9,6 @@ from typing import Any, Final
 import pytest
 
 from gateway.deliveries import SOCKET_NAME
-from gateway.spool import SPARE_PREFIX
 from tests import conftest as root
 from tests.support import processes
 from tests.support.rawdicom import Context, RawPeer, associate_rq
@@ -109,12 +108,9 @@ def workers(gateway: Gateway) -> list[int]:
 
 
 def resources(gateway: Gateway) -> dict[int, Resources]:
-    """What supervisor and workers hold now, besides the empty files that they keep at hand."""
+    """What supervisor and workers hold now."""
     pids = [gateway.pid, *workers(gateway)]
-    return {
-        pid: Resources(processes.threads(pid), sum(SPARE_PREFIX not in fd for fd in processes.open_fds(pid).values()))
-        for pid in pids
-    }
+    return {pid: Resources(processes.threads(pid), len(processes.open_fds(pid))) for pid in pids}
 
 
 def wait_for_resources(gateway: Gateway, expected: dict[int, Resources]) -> None:
@@ -127,10 +123,9 @@ def wait_for_resources(gateway: Gateway, expected: dict[int, Resources]) -> None
 
 
 def half_received(gateway: Gateway) -> list[str]:
-    """Files in spool/incoming besides the locks of the writers and the empty files that they keep at hand."""
+    """Files in spool/incoming besides the locks of the writers."""
     incoming = gateway.state_directory / "spool" / "incoming"
-    files = [path for path in incoming.rglob("*") if path.is_file() and path.name != "lock"]
-    return [str(path) for path in files if path.stat().st_size or not path.name.startswith(SPARE_PREFIX)]
+    return [str(path) for path in incoming.rglob("*") if path.is_file() and path.name != "lock"]
 
 
 def spooled(gateway: Gateway) -> list[str]:
