@@ -43,14 +43,15 @@ class Step(NamedTuple):
     call: str
     number: int
     folder: str
+    is_answered: bool = False
 
 
 RECEIVING: Final = {
     "before_the_file_is_flushed": Step("fsync", 1, "incoming"),
     "between_flush_and_rename": Step("rename", 1, "incoming"),
     "between_rename_and_flush_of_the_folder": Step("fsync", 2, "ready"),
-    "before_the_forwarder_is_told": Step("sendto", 1, "ready"),
-    "before_the_response": Step("sendto", 2, "ready"),
+    "before_the_response": Step("sendto", 1, "ready"),
+    "before_the_forwarder_is_told": Step("sendto", 2, "ready", is_answered=True),
 }
 
 
@@ -142,6 +143,8 @@ def _kill_while_receiving(site: Site, victim: str, step: Step, log: Path) -> Non
     peer, worker, thread = associated(site.gateway)
     with peer, Trace(worker, log, [step.call], tid=thread, halt=(step.call, step.number)) as trace:
         peer.message(1, store_rq(INTERRUPTED), ct(INTERRUPTED))
+        if step.is_answered:
+            assert peer.response().status == 0
         wait_until_halted(trace, step)
         site.kill(victim, trace)
         with pytest.raises(Gone):
@@ -149,7 +152,12 @@ def _kill_while_receiving(site: Site, victim: str, step: Step, log: Path) -> Non
     if victim != "worker":
         # Nobody has tidied up yet: the file is where this step left it, or was delivered from there.
         assert bool(held(site.gateway)["incoming"]) == (step.folder == "incoming")
-    _resend_and_compare(site, [INTERRUPTED])
+    if step.is_answered:
+        site.revive()
+        wait_until_drained(site.gateway)
+        assert_stored(site.orthanc, {uid: ct(uid) for uid in (FIRST, INTERRUPTED)})
+    else:
+        _resend_and_compare(site, [INTERRUPTED])
 
 
 def wait_until_halted(trace: Trace, step: Step) -> None:
