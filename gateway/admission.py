@@ -179,10 +179,14 @@ def is_address(host: str) -> bool:
 
 
 def _is_host(host: str, address: str) -> bool:
-    """Whether `host` of an entry is the peer's `address`: the same text (as in Orthanc), or the same address."""
+    """Whether `host` of an entry is the peer's `address`: the same text (as in Orthanc), or the same address.
+
+    The zone of a link-local address (RFC 4007) is compared only if the entry has one.
+    """
     if host == address:
         return True
+    plain = address if "%" in host else address.partition("%")[0]
     try:
-        return ipaddress.ip_address(host.strip()) == ipaddress.ip_address(address)
+        return ipaddress.ip_address(host.strip()) == ipaddress.ip_address(plain)
     except ValueError:
         return False

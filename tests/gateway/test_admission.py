@@ -149,6 +149,8 @@ def test_storage_commitment_has_three_keys(keys: dict[str, bool], denied: set[Ve
         ("2001:DB8:0::1", "2001:db8::1", True),
         ("fe80::1%eth0", "fe80::1%eth0", True),
         ("fe80::1%eth1", "fe80::1%eth0", False),
+        ("fe80::1", "fe80::1%eth0", True),
+        ("fe80::2", "fe80::1%eth0", False),
         ("localhost", "127.0.0.1", False),
         ("", "127.0.0.1", False),
         ("192.0.2.0/24", "192.0.2.1", False),

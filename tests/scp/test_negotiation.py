@@ -306,10 +306,11 @@ def test_echo_without_permission_is_not_authorized_on_a_storage_context(selectiv
     log.expect("WARNING", "peer=127.0.0.1", "calling=XA1", "refused", "status=0x0124", "option=", "no echo.AllowEcho")
 
 
-@pytest.fixture(scope="module")
-def local(start_gateway: StartGateway) -> Gateway:
-    """Serves its modalities only, each at its own address only."""
+@pytest.fixture(scope="module", params=["0.0.0.0", "::"])
+def local(start_gateway: StartGateway, request: pytest.FixtureRequest) -> Gateway:
+    """Serves its modalities only, each at its own address only; on "::" an IPv4 peer has an address of IPv4 too."""
     return start_gateway(
+        DicomGateway={"BindAddress": request.param},
         DicomAlwaysAllowEcho=False,
         DicomAlwaysAllowStore=False,
         DicomCheckModalityHost=True,
