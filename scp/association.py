@@ -1,6 +1,6 @@
 """An association as acceptor, on one thread: negotiation, messages, end.
 
-Replaces `Association.run_reactor` and its polling; negotiation, roles and all services but C-STORE and
+Replaces `Association.run_reactor` and its polling, and ACSE's negotiation as acceptor; all services but C-STORE and
 C-ECHO remain pynetdicom's. Written for pynetdicom 3.0.4.
 """
 
@@ -67,7 +67,7 @@ def configure_pynetdicom() -> None:
 
     What is no AE title or UID is for scp and gateway.admission to answer, not a reason to drop the connection.
     """
-    # Half of the time that a negotiation needs goes into regular expressions over UIDs that only have to be equal.
+    # UIDs only have to be equal here: pydicom would match each against a regular expression and warn of what is none.
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     _config.LOG_HANDLER_LEVEL = "none"
     _config.LOG_REQUEST_IDENTIFIERS = False
