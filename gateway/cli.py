@@ -15,6 +15,7 @@ from gateway.checks import describe
 from gateway.child import Settings
 from gateway.config import Configuration
 from gateway.deliveries import request_rescan
+from gateway.modalities import KnownModalities
 from gateway.orthanc_json import ConfigurationError, read_configuration
 from gateway.part10 import Part10Error, read_meta
 from gateway.spool import Spool
@@ -79,7 +80,7 @@ def check(file: ConfigurationFile) -> None:
 
 @app.command()
 def echo(
-    target: Annotated[str, typer.Argument(help="A name in DicomModalities, or AET@HOST:PORT.", show_default=False)],
+    target: Annotated[str, typer.Argument(help="A known modality's name, or AET@HOST:PORT.", show_default=False)],
     file: ConfigurationFile,
 ) -> None:
     """Send C-ECHO to a modality as the gateway would call it, and say what comes of each step."""
@@ -89,7 +90,7 @@ def echo(
 
     _settings, configuration = _load(file)
     try:
-        modality = find_modality(configuration, target)
+        modality = find_modality(KnownModalities(configuration).current(), target)
     except UnknownDestination as error:
         raise _fail(str(error)) from error
     wrong = False

@@ -6,6 +6,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from gateway.config import Configuration, Modality
+from gateway.modalities import Modalities
 from scp.requestor import Destination
 
 # Of DicomScuTimeout and Timeout 0, which are "no timeout" in Orthanc: here each wait has an end.
@@ -31,18 +32,17 @@ def destination_of(configuration: Configuration, modality: Modality) -> Destinat
     )
 
 
-def find_modality(configuration: Configuration, target: str) -> Modality:
-    """Return the entry of DicomModalities that is named `target`, else what AET@HOST:PORT says.
+def find_modality(modalities: Modalities, target: str) -> Modality:
+    """Return the entry of `modalities` that is named `target`, else what AET@HOST:PORT says.
 
     Raises UnknownDestination.
     """
-    modalities = configuration.orthanc.dicom_modalities
     if target in modalities:
         return modalities[target]
     address = _ADDRESS.fullmatch(target)
     if address is None:
         known = ", ".join(sorted(modalities)) or "none"
-        raise UnknownDestination(f"{target} is neither in DicomModalities ({known}) nor of the form AET@HOST:PORT")
+        raise UnknownDestination(f"{target} is neither a known modality ({known}) nor of the form AET@HOST:PORT")
     try:
         return Modality.model_validate(
             {"AET": address["aet"], "Host": address["ipv6"] or address["host"], "Port": address["port"]}

@@ -12,6 +12,9 @@ from typing import Any, Final
 
 import pytest
 
+from gateway import config
+from gateway.config import Modality
+from gateway.modalities import KnownModalities
 from tests.conftest import MakeOrthanc
 from tests.support.ports import free_port
 from tests.support.rawdicom import A_ABORT, A_ASSOCIATE_RJ, C_ECHO_RQ, pdu
@@ -153,7 +156,7 @@ def test_name_that_does_not_resolve(echo: Echo) -> None:
 @pytest.mark.parametrize(
     ("target", "text"),
     [
-        ("pax", "pax is neither in DicomModalities (mri, pacs) nor of the form AET@HOST:PORT"),
+        ("pax", "pax is neither a known modality (mri, pacs) nor of the form AET@HOST:PORT"),
         ("A@h:99999", "A@h:99999: Port: Input should be less than or equal to 65535"),
         ("SEVENTEEN_LETTERS@h:104", "expected an AE title of 1 to 16"),
         ("tls", "UseDicomTls: the gateway does not call over TLS yet"),
@@ -166,6 +169,17 @@ def test_target_that_is_none(echo: Echo, target: str, text: str) -> None:
     status, lines = echo(target, modalities)
     assert status == 1
     assert text in lines[-1]
+
+
+def test_modality_that_was_added_to_orthanc_while_it_ran(echo: Echo, tmp_path: Path) -> None:
+    """The gateway follows Orthanc's list; the command knows what the gateway knows."""
+    content = {"DicomAet": "US", "DicomGateway": {"StateDirectory": str(tmp_path / "state")}}
+    (tmp_path / "state").mkdir()
+    known = KnownModalities(config.parse(content, tmp_path))
+    known.save({"new": Modality(AET="NEW", Host="127.0.0.1", Port=free_port())})
+    status, lines = echo("new", DicomGateway=content["DicomGateway"])
+    assert status == 1
+    assert lines[0].startswith("AE title NEW at 127.0.0.1, ")
 
 
 def test_address_of_version_6(echo: Echo) -> None:
