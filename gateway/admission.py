@@ -44,10 +44,13 @@ LOGGED_ENTRIES: Final = 3
 
 
 class Refusal(Enum):
-    """Why an association is rejected: (source, reason) of A-ASSOCIATE-RJ (PS3.8 9.3.4), permanent."""
+    """Why an association is rejected: (source, reason) of A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
 
     CALLING_AE_TITLE_NOT_RECOGNIZED = (1, 3)
     CALLED_AE_TITLE_NOT_RECOGNIZED = (1, 7)
+    # No-reason-given by the ACSE related provider is what PS3.7 D.3.3.7 has for a failed authorization.
+    USER_NOT_ACCEPTED = (2, 1)
+    TEMPORARY_CONGESTION = (3, 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -21,7 +22,9 @@ from pydantic import (
 
 from gateway import transfer_syntaxes
 from gateway.orthanc_json import ConfigurationError
+from gateway.passcodes import PasscodeHash
 from gateway.peers import parse_network
+from gateway.tls_options import TlsOptions
 
 MINIMUM_PDU_BYTES: Final = 4096
 MAXIMUM_PDU_BYTES: Final = 131072
@@ -111,6 +114,22 @@ class LogSection(_Section):
     format: Literal["Text", "Json"] = "Text"
 
 
+def _check_passcode_hash(text: str) -> str:
+    PasscodeHash.parse(text)
+    return text
+
+
+UserName = Annotated[str, Field(min_length=1, max_length=255)]
+PasscodeText = Annotated[str, AfterValidator(_check_passcode_hash)]
+
+
+class UsersSection(_Section):
+    """`DicomGateway.Users`: who may associate, by user identity negotiation; null stands for no passcode."""
+
+    required: bool = True
+    accepted: dict[UserName, PasscodeText | None]
+
+
 class GatewaySection(_Section):
     """The section `DicomGateway`."""
 
@@ -128,6 +147,10 @@ class GatewaySection(_Section):
     maximum_associations_per_peer: Annotated[int, Field(ge=0, le=10_000)] = 250
     maximum_inflated_bytes: Annotated[int, Field(ge=MIB)] = 1024 * MIB
     modalities_refresh: Seconds = 5.0
+    tls_subjects: dict[AeTitle, Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]] = Field(
+        default_factory=dict
+    )
+    users: UsersSection | None = None
     forwarding: ForwardingSection = Field(default_factory=ForwardingSection)
     orthanc: OrthancSection | None = None
     log: LogSection = Field(default_factory=LogSection)
@@ -187,7 +210,7 @@ def read_modality(value: Any) -> Any:
     return dict(zip(("AET", "Host", "Port", "Manufacturer"), value, strict=False))
 
 
-class OrthancOptions(BaseModel):
+class OrthancOptions(TlsOptions):
     """The options of Orthanc that the gateway honours, with Orthanc's defaults and meaning."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
@@ -291,6 +314,10 @@ def parse(content: Mapping[str, Any], base_directory: Path) -> Configuration:
         mistakes += _explain(error)
     if gateway and orthanc and orthanc.dicom_modalities_in_database and gateway.modalities_refresh == 0:
         mistakes.append("DicomGateway.ModalitiesRefresh: expected more than 0 with DicomModalitiesInDatabase")
+    if gateway and orthanc and gateway.tls_subjects and not orthanc.proves_peers:
+        mistakes.append(
+            "DicomGateway.TlsSubjects: expected DicomTlsEnabled and DicomTlsRemoteCertificateRequired to be true"
+        )
     if gateway is None or orthanc is None or mistakes:
         raise ConfigurationError("; ".join(mistakes))
     options = orthanc.model_dump(by_alias=True)
@@ -321,7 +348,8 @@ def _explain(error: ValidationError, prefix: str = "") -> list[str]:
         said = mistake["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
         text = _TEXTS.get(mistake["type"], said)
         mistakes.setdefault(".".join([prefix] * bool(prefix) + keys), []).append(text)
-    return [f"{path}: {', or '.join(dict.fromkeys(texts))}" for path, texts in mistakes.items()]
+    # A mistake between several options has no path: its text names them.
+    return [f"{path}{': ' * bool(path)}{', or '.join(dict.fromkeys(texts))}" for path, texts in mistakes.items()]
 
 
 def _is_alternative(part: str | int) -> bool:

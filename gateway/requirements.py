@@ -6,6 +6,7 @@ from typing import Final
 from gateway.child import Settings
 from gateway.config import Configuration
 from gateway.deliveries import SOCKET_NAME
+from gateway.tls import TlsError, files_of, make_context
 
 # unix(7): sun_path holds 108 bytes with its final NUL.
 MAXIMUM_SOCKET_PATH_BYTES: Final = 107
@@ -22,8 +23,11 @@ def check_requirements(settings: Settings, configuration: Configuration) -> None
         raise FatalError('Orthanc\'s own SCP is on: set "DicomServerEnabled": false, the gateway takes its place')
     if settings.in_orthanc and not options.http_server_enabled and configuration.gateway.orthanc is None:
         raise FatalError('"HttpServerEnabled" is false: the gateway needs Orthanc\'s REST API on loopback')
-    if settings.content.get("DicomTlsEnabled") is True:
-        raise FatalError('"DicomTlsEnabled" is true, but the gateway does not speak TLS yet: the port would be open')
+    if options.dicom_tls_enabled:
+        try:
+            make_context(files_of(configuration), options.tls_policy())
+        except TlsError as error:
+            raise FatalError(str(error)) from error
     excess = len(os.fsencode(configuration.state_directory / SOCKET_NAME)) - MAXIMUM_SOCKET_PATH_BYTES
     if excess > 0:
         raise FatalError(f"DicomGateway.StateDirectory: the path is {excess} bytes too long for a socket in it")

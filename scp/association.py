@@ -21,10 +21,13 @@ from pynetdicom.transport import AddressInformation
 
 from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from gateway.admission import Admission, Rejection, Verb
+from gateway.certificate_names import SubjectBinding, names
 from gateway.config import Configuration
 from gateway.log import get_logger
 from gateway.modalities import KnownModalities
 from gateway.peers import plain_address
+from gateway.tls import TlsContexts, TlsError, files_of
+from gateway.users import Users, UserVerdict, user_name
 from scp import associate_accept
 from scp.associate_primitives import associate_response
 from scp.associate_request import AssociateRequest
@@ -40,13 +43,17 @@ from scp.negotiation import (
 from scp.requests import RequestSender
 from scp.statuses import Answer, Status
 from scp.storage import AssociationStore, Peers, StorageService
+from scp.tls_connection import HANDSHAKE_TIMEOUT_S, Connection, HandshakeFailed, TlsConnection
 from scp.upper_layer import SEND_TIMEOUT_S, UpperLayer
 
 # ARTIM (PS3.8 9.1.5): from the connection to the whole A-ASSOCIATE-RQ. The built-in SCP's is 30 s too.
 ACSE_TIMEOUT_S: Final = 30.0
 # A peer that is only told that there are too many must not hold its place for long.
 OVER_LIMIT_TIMEOUT_S: Final = 5.0
+# Results of A-ASSOCIATE-RJ, and the source whose reasons all pass (PS3.8 table 9-21).
 PERMANENT: Final = 1
+TRANSIENT: Final = 2
+PRESENTATION_PROVIDER: Final = 3
 # Result, source and reason of PS3.8 table 9-21: transient, service provider (presentation related).
 LOCAL_LIMIT_EXCEEDED: Final = (2, 3, 2)
 # Results of PS3.8 table 9-18 that are about what exists here, and how many UIDs a log line names.
@@ -85,6 +92,11 @@ class Environment:
         self.storage = storage
         self._modalities = KnownModalities(configuration)
         self._admission = Admission(configuration.orthanc, self._modalities.current())
+        self.subjects = SubjectBinding(configuration)
+        self.users = Users(configuration.gateway.users)
+        self.tls: TlsContexts | None = None
+        if configuration.orthanc.dicom_tls_enabled:
+            self.tls = TlsContexts(files_of(configuration), configuration.orthanc.tls_policy(), get_logger())
         self.contexts = ContextPolicy(
             configuration.transfer_syntaxes,
             unknown_sop_class_accepted=configuration.orthanc.unknown_sop_class_accepted,
@@ -139,6 +151,8 @@ class AcceptedAssociation(Association):
         self.peer_maximum_pdu_bytes = 0
         self._admission: Admission
         self._permitted: frozenset[Verb] = frozenset()
+        # The peer's verified certificate, as ssl's getpeercert() gives it.
+        self._certificate: dict[str, Any] = {}
         self._receiver: MessageReceiver | None = None
         self._store: AssociationStore | None = None
         self.acceptor.maximum_length = environment.ae.maximum_pdu_size
@@ -173,13 +187,16 @@ class AcceptedAssociation(Association):
 
     def run_reactor(self) -> None:
         """Serve the association. Nothing that happens here reaches another association."""
-        phase = "negotiation"
+        phase = "connection"
         try:
-            self.upper_layer.attach(self._client_socket, self._environment.ae.maximum_pdu_size, self.log)
-            self.upper_layer.reader.set_timeout(self._request_timeout_s)
-            if self._negotiate():
-                phase = "service"
-                self._serve()
+            connection = self._connection()
+            if connection is not None:
+                phase = "negotiation"
+                self.upper_layer.attach(connection, self._environment.ae.maximum_pdu_size, self.log)
+                self.upper_layer.reader.set_timeout(self._request_timeout_s)
+                if self._negotiate():
+                    phase = "service"
+                    self._serve()
         except Exception:
             self.log.exception("association ended by an error of the gateway", phase=phase)
             self.upper_layer.abort_now()
@@ -206,6 +223,24 @@ class AcceptedAssociation(Association):
         )
         self.upper_layer.send_bytes(p_data_tf(context_id, data, self.peer_maximum_pdu_bytes))
 
+    def _connection(self) -> Connection | None:
+        """What to read from and write to: TLS, if the port is for TLS. None if the handshake fails."""
+        if self._environment.tls is None:
+            return self._client_socket
+        deadline = time.monotonic() + min(HANDSHAKE_TIMEOUT_S, self._request_timeout_s)
+        try:
+            connection = TlsConnection(self._client_socket, self._environment.tls.current())
+            connection.handshake(deadline)
+        except (TlsError, HandshakeFailed) as failure:
+            if str(failure) and not self._over_limit:
+                self.log.warning("TLS handshake failed", reason=str(failure))
+            return None
+        self._certificate = connection.certificate
+        if self._certificate:
+            self.log = self.log.bind(certificate=next(iter(names(self._certificate)), "without name"))
+        self.log.debug("TLS handshake done", version=connection.version)
+        return connection
+
     def _negotiate(self) -> bool:
         """Wait for the A-ASSOCIATE-RQ and answer it; True when the association is established."""
         primitive = self.dul.receive_pdu(wait=True, timeout=self._request_timeout_s)
@@ -224,8 +259,10 @@ class AcceptedAssociation(Association):
             return False
         self._admission = self._environment.admission()
         rejection = self._admission.reject(calling, called, self._address)
-        if rejection is not None:
-            self._reject(rejection)
+        rejection = rejection or self._environment.subjects.reject(calling, self._certificate)
+        user = UserVerdict(rejection) if rejection else self._judge_user(request)
+        if user.rejection is not None:
+            self._reject(user.rejection)
             return False
         self.requestor.ae_title = calling
         self._permitted = self._admission.permitted(calling, self._address)
@@ -234,11 +271,11 @@ class AcceptedAssociation(Association):
         )
         self._log_forbidden(offer)
         self._prepare_messages(calling, called)
-        self._accept(request, offer)
+        self._accept(request, offer, user.response)
         self._log_not_supported()
         return True
 
-    def _accept(self, request: AssociateRequest, offer: Offer) -> None:
+    def _accept(self, request: AssociateRequest, offer: Offer, identity_response: bytes | None) -> None:
         """What pynetdicom's ACSE does as acceptor, from the negotiation of the contexts on."""
         contexts, roles = negotiate(request, offer)
         accepted = [context for context in contexts if context.result == ACCEPTANCE]
@@ -247,16 +284,28 @@ class AcceptedAssociation(Association):
         self.acceptor.supported_contexts = offer.supported
         self.acceptor.primitive = associate_response(contexts, self.acceptor.user_information, roles)
         self.upper_layer.accept(
-            associate_accept.encode(request.repeated, contexts, self._environment.ae.maximum_pdu_size, roles=roles)
+            associate_accept.encode(
+                request.repeated,
+                contexts,
+                self._environment.ae.maximum_pdu_size,
+                roles=roles,
+                identity_response=identity_response,
+            )
         )
         self.peer_maximum_pdu_bytes = request.maximum_length
         self.is_established = True
+
+    def _judge_user(self, request: AssociateRequest) -> UserVerdict:
+        identity = request.user_identity
+        if identity is not None:
+            self.log = self.upper_layer.log = self.log.bind(user=user_name(identity))
+        return self._environment.users.judge(identity)
 
     def _reject(self, rejection: Rejection) -> None:
         source, reason = rejection.refusal.value
         option = {"option": rejection.option} if rejection.option else {}
         self.log.warning("association rejected", reason=rejection.explanation, **option)
-        self.acse.send_reject(PERMANENT, source, reason)
+        self.acse.send_reject(TRANSIENT if source == PRESENTATION_PROVIDER else PERMANENT, source, reason)
 
     def _option_for(self, verb: Verb) -> str:
         return self._admission.option_for(self.upper_layer.ae_titles[1], self._address, verb)

@@ -6,10 +6,14 @@ eight times, wait without end inside a PDU and believe any length.
 """
 
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Iterator
 from typing import Final
+
+from scp.sockets import set_receive_timeout
+from scp.tls_connection import Connection, TlsConnection
 
 P_DATA_TF: Final = 0x04
 A_ASSOCIATE_RQ: Final = 0x01
@@ -32,6 +36,9 @@ _TRANSFER_BUFFER_BYTES: Final = 256 * 1024
 _PDU_HEADER = struct.Struct(">BxL")
 _PDV_HEADER = struct.Struct(">LBB")
 
+# How a TLS handshake begins: content type and major version (RFC 8446 5.1).
+_TLS_RECORD: Final = b"\x16\x03"
+
 
 class ConnectionEnded(Exception):
     """The peer is gone, or (`silent`) still there but stalled beyond its deadline.
@@ -52,8 +59,9 @@ class InvalidPdu(Exception):
 class PduReader:
     """Buffered reader of one connection. Not thread-safe: it belongs to the association's thread."""
 
-    def __init__(self, sock: socket.socket, maximum_pdu_bytes: int) -> None:
-        self._socket = sock
+    def __init__(self, connection: Connection, maximum_pdu_bytes: int) -> None:
+        self._connection = connection
+        self._tls = connection if isinstance(connection, TlsConnection) else None
         self._maximum_pdu_bytes = maximum_pdu_bytes + PDU_LENGTH_SLACK_BYTES
         self._buffer = memoryview(bytearray(_IDLE_BUFFER_BYTES))
         self._start = 0
@@ -63,14 +71,12 @@ class PduReader:
     @property
     def has_buffered(self) -> bool:
         """Whether bytes have been read from the socket that no PDU has used yet."""
-        return self._end > self._start
+        return self._end > self._start or (self._tls is not None and self._tls.pending() > 0)
 
     def set_timeout(self, seconds: float | None) -> None:
         """Longest silence of the peer that a read accepts; None waits for ever (TCP keepalive still watches)."""
         self.timeout = seconds
-        whole, fraction = divmod(seconds or 0.0, 1)
-        value = struct.pack("@ll", int(whole), int(fraction * 1e6))
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+        set_receive_timeout(self._connection, seconds)
 
     def header(self, deadline: float | None = None) -> tuple[int, int]:
         """Return type and length of the next PDU, length checked against what that type may have.
@@ -86,6 +92,8 @@ class PduReader:
             limit = MAXIMUM_ASSOCIATE_PDU_BYTES
         elif 0x05 <= pdu_type <= 0x07:
             limit = MAXIMUM_SHORT_PDU_BYTES
+        elif bytes(self._buffer[self._start - _PDU_HEADER.size :][: len(_TLS_RECORD)]) == _TLS_RECORD:
+            raise InvalidPdu("PDU of unknown type 0x16: the peer speaks TLS, which is not expected (DicomTlsEnabled)")
         else:
             raise InvalidPdu(f"PDU of unknown type 0x{pdu_type:02X}")
         if length > limit:
@@ -162,17 +170,20 @@ class PduReader:
         self._end += self._receive(self._buffer[self._end :], deadline)
 
     def _receive(self, view: memoryview, deadline: float | None) -> int:
-        if deadline is not None and time.monotonic() > deadline:
-            raise ConnectionEnded("too slow", silent=True)
-        try:
-            # A sender with Nagle's algorithm on holds the tail of each message back until we acknowledge;
-            # Linux forgets this option after a few segments.
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-            count = self._socket.recv_into(view)
-        except BlockingIOError:
-            raise ConnectionEnded("sent nothing for too long", silent=True) from None
-        except OSError as error:
-            raise ConnectionEnded(error.strerror or str(error)) from error
-        if not count:
-            raise ConnectionEnded
-        return count
+        while True:
+            if deadline is not None and time.monotonic() > deadline:
+                raise ConnectionEnded("too slow", silent=True)
+            try:
+                # A sender with Nagle's algorithm on holds the tail of each message back until we acknowledge;
+                # Linux forgets this option after a few segments.
+                self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+                count = self._connection.recv_into(view)
+            except ssl.SSLWantReadError:
+                continue
+            except BlockingIOError:
+                raise ConnectionEnded("sent nothing for too long", silent=True) from None
+            except OSError as error:
+                raise ConnectionEnded(error.strerror or str(error)) from error
+            if not count:
+                raise ConnectionEnded
+            return count

@@ -14,7 +14,7 @@ import socket
 import struct
 import time
 from enum import Enum
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
@@ -37,6 +37,8 @@ from scp.pdu_reader import (
     InvalidPdu,
     PduReader,
 )
+from scp.sockets import set_send_timeout
+from scp.tls_connection import Connection
 
 # How long a peer may take to close after we said A-RELEASE-RP, A-ASSOCIATE-RJ or A-ABORT. Closing at once
 # with unread bytes would reset the connection, and the peer might never see what we said.
@@ -92,15 +94,15 @@ class DataHandler(Protocol):
 class PeerSocket(AssociationSocket):
     """The connection, accepted or made: prompt, with a bounded write, watched by keepalive."""
 
-    def __init__(self, assoc: Association, client_socket: socket.socket) -> None:
-        client_socket.setblocking(True)
-        client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        client_socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
-        client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
-        client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
-        client_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", SEND_TIMEOUT_S, 0))
-        super().__init__(assoc, client_socket=client_socket)
+    def __init__(self, assoc: Association, connection: Connection) -> None:
+        connection.setblocking(True)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+        set_send_timeout(connection, SEND_TIMEOUT_S)
+        super().__init__(assoc, client_socket=cast(socket.socket, connection))
         if assoc.is_requestor:
             self.event_queue.get_nowait()  # Evt5, transport connection indication, is the acceptor's
 
@@ -137,11 +139,11 @@ class UpperLayer(DULServiceProvider):
         # The association binds what it learns of the peer.
         self.log = get_logger()
 
-    def attach(self, client_socket: socket.socket, maximum_pdu_bytes: int, log: Any) -> None:
+    def attach(self, connection: Connection, maximum_pdu_bytes: int, log: Any) -> None:
         """Take over the connection. The state machine goes to Sta2 if it was accepted."""
         self.log = log
-        self._reader = PduReader(client_socket, maximum_pdu_bytes)
-        self.assoc.set_socket(PeerSocket(self.assoc, client_socket))
+        self._reader = PduReader(connection, maximum_pdu_bytes)
+        self.assoc.set_socket(PeerSocket(self.assoc, connection))
         self._act()
 
     @property
@@ -157,8 +159,8 @@ class UpperLayer(DULServiceProvider):
         return bool(self._kill_thread)
 
     @property
-    def connection(self) -> socket.socket | None:
-        """The socket, while there is one."""
+    def connection(self) -> Connection | None:
+        """The socket, or TLS on it, while there is one."""
         return self.socket.socket if self.socket is not None else None
 
     @property
