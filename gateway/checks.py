@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from gateway.admission import OFFERED, Admission, Verb, is_address
+from gateway import certificates
+from gateway.certificates import Certificate
 from gateway.child import Settings
 from gateway.config import Configuration, Modality
 from gateway.forwarding.endpoint import endpoint
@@ -12,6 +15,10 @@ from gateway.forwarding.transports import HttpTransport, Unreachable
 from gateway.modalities import configured_modalities
 from gateway.requirements import FatalError, check_requirements
 from gateway.spool import Spool
+from gateway.tls import files_of
+
+# How many trusted certificates are named, of those that are well.
+NAMED_CERTIFICATES: Final = 10
 
 # The script that an Orthanc with the gateway in it names as `PythonScript`.
 GLUE_NAME: Final = "orthanc_glue.py"
@@ -19,13 +26,6 @@ GLUE_NAME: Final = "orthanc_glue.py"
 # Options of Orthanc that configure its DICOM server and say nothing to this gateway, and why.
 WITHOUT_EFFECT: Final[Mapping[str, str]] = {
     "DicomThreadsCount": "every association has a thread of its own",
-    "DicomTlsEnabled": "the DICOM port does not speak TLS yet",
-    "DicomTlsCertificate": "the DICOM port does not speak TLS yet",
-    "DicomTlsPrivateKey": "the DICOM port does not speak TLS yet",
-    "DicomTlsTrustedCertificates": "the DICOM port does not speak TLS yet",
-    "DicomTlsRemoteCertificateRequired": "the DICOM port does not speak TLS yet",
-    "DicomTlsMinimumProtocolVersion": "the DICOM port does not speak TLS yet",
-    "DicomTlsCiphersAccepted": "the DICOM port does not speak TLS yet",
     "LimitFindResults": "C-FIND is not offered yet",
     "LimitFindInstances": "C-FIND is not offered yet",
     "StorageAccessOnFind": "C-FIND is not offered yet",
@@ -63,6 +63,8 @@ def describe(settings: Settings, configuration: Configuration) -> Iterator[Line]
     verbs = [_verb(verb) for verb in Verb if verb in always]
     yield Line(f"unknown AE titles may do: {', '.join(verbs) or 'nothing'}")
     yield from _modalities(settings, configuration)
+    yield from _describe_tls(configuration)
+    yield from _describe_users(configuration)
     yield Line(f"{len(configuration.transfer_syntaxes)} transfer syntaxes accepted, {configuration.workers} workers")
     yield Line(f"state directory {configuration.state_directory}")
     yield from _look_into_spool(Spool(configuration.state_directory))
@@ -101,6 +103,45 @@ def _modalities(settings: Settings, configuration: Configuration) -> Iterator[Li
         entry = settings.content["DicomModalities"][name]
         unknown = [key for key in entry if key not in _MODALITY_KEYS] if isinstance(entry, dict) else []
         yield from (Line(f"DicomModalities.{name}.{key}: Orthanc has no such option") for key in unknown)
+
+
+def _describe_tls(configuration: Configuration) -> Iterator[Line]:
+    options = configuration.orthanc
+    if not options.dicom_tls_enabled:
+        return
+    version = options.tls_policy().minimum_version.name.replace("v", " ").replace("_", ".")
+    asked = "must have a certificate" if options.dicom_tls_remote_certificate_required else "are not asked for one"
+    yield Line(f"TLS on the DICOM port, from {version} on; peers {asked}")
+    files, now = files_of(configuration), datetime.now(UTC)
+    try:
+        own = certificates.read(files.certificate)[0]
+        trusted = certificates.read(files.trusted) if files.trusted is not None else []
+    except (OSError, ValueError) as error:
+        yield Line(f"the certificates cannot be described: {error}")
+        return
+    yield from _describe_certificate("certificate", own, now, ok=own.is_valid(now))
+    well = [certificate for certificate in trusted if not certificate.trouble(now)]
+    for certificate in well[:NAMED_CERTIFICATES]:
+        yield from _describe_certificate("trusted", certificate, now)
+    if len(well) > NAMED_CERTIFICATES:
+        yield Line(f"trusted: {len(well) - NAMED_CERTIFICATES} more")
+    for certificate in trusted:
+        if certificate.trouble(now):
+            yield from _describe_certificate("trusted", certificate, now)
+
+
+def _describe_certificate(role: str, certificate: Certificate, now: datetime, *, ok: bool = True) -> Iterator[Line]:
+    yield Line(f"{role}: {certificate.subject}, valid until {certificate.not_after:%Y-%m-%d}")
+    trouble = certificate.trouble(now)
+    if trouble:
+        yield Line(f"{'WARNING: ' if ok else ''}the certificate {certificate.subject} {trouble}", ok=ok)
+
+
+def _describe_users(configuration: Configuration) -> Iterator[Line]:
+    users = configuration.gateway.users
+    if users is not None:
+        others = "refused" if users.required else "accepted"
+        yield Line(f"{len(users.accepted)} users may associate; peers without user identity are {others}")
 
 
 def _look_into_spool(spool: Spool) -> Iterator[Line]:

@@ -1,5 +1,6 @@
 """The command `dicom-gateway`: the roof towards a person."""
 
+import getpass
 import os
 import sys
 import time
@@ -18,6 +19,7 @@ from gateway.deliveries import request_rescan
 from gateway.modalities import KnownModalities
 from gateway.orthanc_json import ConfigurationError, read_configuration
 from gateway.part10 import Part10Error, read_meta
+from gateway.passcodes import MAXIMUM_PASSCODE_BYTES, PasscodeHash
 from gateway.spool import Spool
 
 EXIT_WRONG = 1
@@ -98,6 +100,20 @@ def echo(
         print(step.text if step.ok else f"PROBLEM: {step.text}")
         wrong |= not step.ok
     raise typer.Exit(EXIT_WRONG if wrong else 0)
+
+
+@app.command()
+def hash_password() -> None:
+    """Ask for a passcode, or read it from standard input, and print the hash that Users.Accepted takes."""
+    if sys.stdin.isatty():
+        passcode = getpass.getpass("Passcode: ")
+        if passcode != getpass.getpass("Once more: "):
+            raise _fail("the two are not the same")
+    else:
+        passcode = sys.stdin.readline().rstrip("\r\n")
+    if not 0 < len(passcode.encode()) <= MAXIMUM_PASSCODE_BYTES:
+        raise _fail(f"expected a passcode of 1 to {MAXIMUM_PASSCODE_BYTES} bytes")
+    print(PasscodeHash.make(passcode.encode()))
 
 
 @app.command()

@@ -120,8 +120,9 @@ class TlsContexts:
         self._lock = threading.Lock()
         self._context: ssl.SSLContext | None = None
         self._reason = ""
-        self._stamps: list[_Stamp] | None = None
+        self._stamps: list[_Stamp] = []
         self._next_look = 0.0
+        self._look()
 
     def current(self) -> ssl.SSLContext:
         """Return the context; the one before as long as changed files cannot be used.
@@ -140,7 +141,7 @@ class TlsContexts:
         stamps = [_stamp(path) for path in (self._files.certificate, self._files.private_key, self._files.trusted)]
         if stamps == self._stamps:
             return
-        first, self._stamps = self._stamps is None, stamps
+        first, self._stamps = not self._stamps, stamps
         try:
             self._context = make_context(self._files, self._policy)
         except TlsError as error:

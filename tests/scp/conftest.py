@@ -136,6 +136,11 @@ def spooled(gateway: Gateway) -> list[str]:
 def warm_up(gateway: Gateway) -> None:
     """Lets each worker serve and open what it opens only once; returns when all is quiet."""
     wait_until_all_serve(gateway)
+    wait_until_quiet(gateway)
+
+
+def wait_until_quiet(gateway: Gateway) -> None:
+    """Returns when no process opens or closes anything any more."""
     # The workers connect to the forwarder when it listens, and look for it every RECONNECT_DELAY_S.
     processes.wait_until((gateway.state_directory / SOCKET_NAME).exists, DEADLINE_S, "the forwarder does not listen")
     quiet: list[dict[int, Resources]] = []

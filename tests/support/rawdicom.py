@@ -6,6 +6,7 @@ Nothing here is checked before it is sent, and nothing is shared with the gatewa
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -200,17 +201,26 @@ def image(
 
 
 class RawPeer:
-    """One connection to a DICOM port. All waits end after `timeout_s` with an AssertionError.
+    """One connection to a DICOM port, with TLS if there is a `context`.
 
-    `source` is the address that it comes from: any of 127.0.0.0/8 is this machine's.
+    All waits end after `timeout_s` with an AssertionError. `source` is the address that it comes from: any of
+    127.0.0.0/8 is this machine's.
     """
 
     def __init__(
-        self, port: int, *, timeout_s: float = TIMEOUT_S, host: str = "127.0.0.1", source: str | None = None
+        self,
+        port: int,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        host: str = "127.0.0.1",
+        source: str | None = None,
+        context: ssl.SSLContext | None = None,
     ) -> None:
         address = None if source is None else (source, 0)
         self.socket = socket.create_connection((host, port), timeout=timeout_s, source_address=address)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if context is not None:
+            self.socket = context.wrap_socket(self.socket, suppress_ragged_eofs=False)
         self._timeout_s = timeout_s
 
     def __enter__(self) -> RawPeer:
