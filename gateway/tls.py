@@ -75,7 +75,7 @@ def _load_own(context: ssl.SSLContext, files: TlsFiles) -> None:
     try:
         context.load_cert_chain(files.certificate, files.private_key, password=_no_password)
     except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
+        if error.reason in _MISMATCH:
             text = f"{files.private_key}: is not the key of the certificate {files.certificate}"
             raise TlsError(f"DicomTlsPrivateKey: {text}") from error
         if error.reason in _WEAK_CERTIFICATE:
@@ -86,7 +86,8 @@ def _load_own(context: ssl.SSLContext, files: TlsFiles) -> None:
         raise TlsError(f"DicomTlsPrivateKey: {files.private_key}: expected a key without password") from error
 
 
-# By OpenSSL's name of the error.
+# By OpenSSL's names of errors: another key of this kind, a key of another kind.
+_MISMATCH: Final = ("KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
 _WEAK_CERTIFICATE: Final = {
     "EE_KEY_TOO_SMALL": "its key is too short",
     "CA_KEY_TOO_SMALL": "the key of its issuer is too short",

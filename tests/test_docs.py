@@ -30,6 +30,7 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "### `DicomGateway.Forwarding`": config.ForwardingSection,
     "### `DicomGateway.Orthanc`": config.OrthancSection,
     "### `DicomGateway.Log`": config.LogSection,
+    "### `DicomGateway.Users`": config.UsersSection,
     "## Options of Orthanc": config.OrthancOptions,
     "### An entry of `DicomModalities`": config.Modality,
 }
@@ -181,12 +182,13 @@ def test_make_targets_of_the_documents_exist(document: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_commands_of_the_documents_exist(document: Path) -> None:
     commands = {
-        command.name or str(getattr(command.callback, "__name__", "")) for command in cli.app.registered_commands
+        command.name or str(getattr(command.callback, "__name__", "")).replace("_", "-")
+        for command in cli.app.registered_commands
     }
     queue = {
         command.name or str(getattr(command.callback, "__name__", "")) for command in cli.queue.registered_commands
     }
-    named = set(re.findall(r"dicom-gateway ([a-z]+)\b", code_of(document)))
+    named = set(re.findall(r"dicom-gateway ([a-z-]+)\b", code_of(document)))
     assert named <= commands | {"queue"}
     assert set(re.findall(r"dicom-gateway queue ([a-z]+)\b", code_of(document))) <= queue
 

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from gateway.checks import WITHOUT_EFFECT, Line, describe, without_effect
+from gateway.checks import NAMED_CERTIFICATES, WITHOUT_EFFECT, Line, describe, without_effect
 from gateway.child import Settings
 from gateway.config import OrthancOptions
 from gateway.orthanc_json import ConfigurationError
 from tests.conftest import MakeOrthanc
+from tests.support.certificates import DAY, NOW, Authority, tls_options
 from tests.support.orthanc import Orthanc
 from tests.support.ports import free_port
 from tests.support.spooled import Receiver
@@ -130,9 +131,72 @@ def test_no_option_is_both_honoured_and_without_effect() -> None:
     ]
 
 
-def test_tls_that_would_be_missing_is_a_problem(tmp_path: Path) -> None:
-    found = problems(report(tmp_path, HttpPort=free_port(), DicomTlsEnabled=True))
-    assert any("DicomTlsEnabled" in problem for problem in found)
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+def test_certificates_are_described(authority: Authority, tmp_path: Path) -> None:
+    server = authority.issue("gateway", not_before=NOW - DAY, not_after=NOW + 400 * DAY)
+    lines = report(tmp_path, HttpPort=free_port(), **tls_options(authority, server))
+    assert "TLS on the DICOM port, from TLS 1.2 on; peers must have a certificate" in texts(lines)
+    (own,) = [line.text for line in lines if line.text.startswith("certificate: ")]
+    assert "CN=gateway" in own
+    assert own.endswith(f", valid until {NOW + 400 * DAY:%Y-%m-%d}")
+    assert "trusted: OU=Testing CA" in texts(lines)
+    assert "WARNING" not in texts(lines)
+    assert len(problems(lines)) == 1  # Orthanc is not there
+    anybody = report(
+        tmp_path, HttpPort=free_port(), **tls_options(authority, server, DicomTlsRemoteCertificateRequired=False)
+    )
+    assert "peers are not asked for one" in texts(anybody)
+    assert "trusted: " not in texts(anybody)
+
+
+@pytest.mark.parametrize(
+    ("days", "warning", "problem"),
+    [
+        ((-9, 31), "", ""),
+        ((-9, 12), "WARNING: the certificate {} expires in 11 days", ""),
+        ((-9, -1), "", "the certificate {} has expired on "),
+        ((1, 99), "", "the certificate {} is not valid before "),
+    ],
+)
+def test_certificate_that_does_not_live_long_is_told(
+    authority: Authority, tmp_path: Path, days: tuple[int, int], warning: str, problem: str
+) -> None:
+    server = authority.issue("gateway", not_before=NOW + days[0] * DAY, not_after=NOW + days[1] * DAY)
+    lines = report(tmp_path, HttpPort=free_port(), **tls_options(authority, server))
+    (own,) = [line.text for line in lines if line.text.startswith("certificate: ")]
+    subject = own.removeprefix("certificate: ").rpartition(", valid until ")[0]
+    warnings = [line.text for line in lines if line.text.startswith("WARNING: ")]
+    assert warnings == ([warning.format(subject)] if warning else [])
+    found = [text for text in problems(lines) if not text.startswith("Orthanc at")]
+    assert len(found) == bool(problem)
+    assert all(text.startswith(problem.format(subject)) for text in found)
+
+
+def test_many_trusted_certificates_are_counted(authority: Authority, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(authority.certificate.read_bytes() * (NAMED_CERTIFICATES + 3))
+    options = tls_options(authority, authority.issue("gateway"), DicomTlsTrustedCertificates=str(bundle))
+    lines = [line.text for line in report(tmp_path, HttpPort=free_port(), **options)]
+    assert sum(line.startswith("trusted: OU=") for line in lines) == NAMED_CERTIFICATES
+    assert "trusted: 3 more" in lines
+
+
+def test_certificates_that_are_missing_are_a_problem(authority: Authority, tmp_path: Path) -> None:
+    options = tls_options(authority, authority.issue("gateway"), DicomTlsPrivateKey="none.key")
+    found = problems(report(tmp_path, HttpPort=free_port(), **options))
+    assert f"DicomTlsPrivateKey: {tmp_path}/none.key: No such file or directory" in found
+
+
+def test_users_are_counted_and_not_named(tmp_path: Path) -> None:
+    users = {"Accepted": {"alice": None, "bob": None}}
+    lines = report(tmp_path, HttpPort=free_port(), DicomGateway={"Users": users})
+    assert "2 users may associate; peers without user identity are refused" in texts(lines)
+    lines = report(tmp_path, HttpPort=free_port(), DicomGateway={"Users": {**users, "Required": False}})
+    assert "2 users may associate; peers without user identity are accepted" in texts(lines)
 
 
 def test_password_file_that_is_missing_is_told(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_peer_that_breaks_the_protocol_is_aborted_with_a_reason_in_the_log(
         pytest.param(p_data(pdv(1, COMMAND | LAST, echo_rq())), "unexpected PDU of type 0x04", id="data"),
         pytest.param(pdu(A_RELEASE_RQ, bytes(4)), "unexpected PDU of type 0x05", id="A-RELEASE-RQ"),
         pytest.param(b"SSH-2.0-OpenSSH_9.2\r\n", "unknown type 0x53", id="SSH"),
-        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500), "unknown type 0x16", id="TLS"),
+        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500), "the peer speaks TLS", id="TLS"),
     ],
 )
 def test_connection_that_begins_wrongly_is_aborted_with_a_reason_in_the_log(
