@@ -14,9 +14,11 @@ from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, cli, 
 from gateway.checks import WITHOUT_EFFECT
 from gateway.forwarding import verdicts
 from gateway.forwarding.verdicts import Reply, Verdict
+from gateway.tls_policy import RECOMMENDED, SUITES
 from gateway.transfer_syntaxes import PREFERENCE
 from scp.contexts import STORAGE_CLASSES
 from scp.statuses import Status
+from scp.tls_connection import REASONS
 
 ROOT: Final = Path(__file__).parent.parent
 DOCUMENTS: Final = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -163,6 +165,19 @@ def test_verdicts_of_operations_are_those_of_the_code() -> None:
 )
 def test_rows_of_operations_that_are_in_no_table_of_the_code(reply: Reply, verdict: Verdict) -> None:
     assert verdicts.judge(reply).verdict is verdict
+
+
+def test_reasons_of_failed_handshakes_are_explained() -> None:
+    explained = {row[0].strip("`") for row in rows(section(OPERATIONS, "## TLS handshake fails"))}
+    assert set(REASONS.values()) <= explained
+
+
+def test_cipher_suites_of_configuration_are_those_of_the_code() -> None:
+    described = [
+        (row[0].strip("`"), row[1].strip("`")) for row in rows(section(CONFIGURATION, "### Versions and cipher suites"))
+    ]
+    recommended = [suite for suite in SUITES.items() if suite[1] in RECOMMENDED]
+    assert described == recommended + [suite for suite in SUITES.items() if suite not in recommended]
 
 
 def code_of(document: Path) -> str:
