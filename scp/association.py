@@ -227,10 +227,9 @@ class AcceptedAssociation(Association):
         """What to read from and write to: TLS, if the port is for TLS. None if the handshake fails."""
         if self._environment.tls is None:
             return self._client_socket
-        deadline = time.monotonic() + min(HANDSHAKE_TIMEOUT_S, self._request_timeout_s)
         try:
             connection = TlsConnection(self._client_socket, self._environment.tls.current())
-            connection.handshake(deadline)
+            connection.handshake(min(HANDSHAKE_TIMEOUT_S, self._request_timeout_s))
         except (TlsError, HandshakeFailed) as failure:
             if str(failure) and not self._over_limit:
                 self.log.warning("TLS handshake failed", reason=str(failure))

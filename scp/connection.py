@@ -1,6 +1,5 @@
 """The way to a peer: its address, a TCP connection, TLS. Each with a deadline and an exception of its own."""
 
-import contextlib
 import socket
 import ssl
 import time
@@ -8,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from scp.association_errors import AssociationTimedOut, ConnectionFailed, HostNotFound, TlsFailed
+from scp.tls_connection import HandshakeFailed, HandshakeTimedOut, TlsConnection
 
 # Family and socket address, as getaddrinfo() returns them.
 Address = tuple[int, tuple[Any, ...]]
@@ -52,33 +52,19 @@ def connect(addresses: Sequence[Address], timeout_s: float) -> socket.socket:
     raise failure
 
 
-def secure(connection: socket.socket, context: ssl.SSLContext, host: str, timeout_s: float) -> ssl.SSLSocket:
+def secure(connection: socket.socket, context: ssl.SSLContext, host: str, timeout_s: float) -> TlsConnection:
     """Do the TLS handshake as client, within `timeout_s`. Raises TlsFailed or AssociationTimedOut."""
-    deadline = time.monotonic() + timeout_s
-    connection.settimeout(timeout_s)
     try:
-        secured = context.wrap_socket(connection, server_hostname=host, do_handshake_on_connect=False)
-        try:
-            _handshake(secured, deadline)
-        except BaseException:
-            secured.close()
-            raise
-    except TimeoutError as error:
-        raise AssociationTimedOut(f"no TLS handshake within {timeout_s:g} s") from error
-    except (OSError, ValueError) as error:
-        with contextlib.suppress(OSError):
-            connection.close()
-        reason = getattr(error, "verify_message", None) or getattr(error, "reason", None) or error
-        raise TlsFailed(f"TLS handshake failed: {reason}") from error
+        connection.setblocking(True)
+        secured = TlsConnection(connection, context, host=host)
+        secured.handshake(timeout_s)
+    except (HandshakeFailed, OSError, ValueError) as error:
+        connection.close()
+        kind = AssociationTimedOut if isinstance(error, HandshakeTimedOut) else TlsFailed
+        raise kind(f"TLS handshake failed: {str(error) or 'the peer left'}") from error
     return secured
 
 
 def name(address: tuple[Any, ...]) -> str:
     """Return a socket address for a person."""
     return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
-
-
-def _handshake(secured: ssl.SSLSocket, deadline: float) -> None:
-    """As a whole within the deadline: a timeout of the socket would be for each read."""
-    secured.settimeout(max(0.001, deadline - time.monotonic()))
-    secured.do_handshake()

@@ -5,7 +5,6 @@ pynetdicom's. Written for pynetdicom 3.0.4.
 """
 
 import contextlib
-import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from scp.messages import MessageReceiver
 from scp.pdu_reader import InvalidPdu
 from scp.requests import RequestSender, ended
 from scp.statuses import Answer
+from scp.tls_connection import Connection
 from scp.upper_layer import SEND_TIMEOUT_S, UpperLayer
 
 # Odd numbers of one byte (PS3.8 table 9-13).
@@ -88,7 +88,7 @@ class RequestorAssociation(Association):
         self.acse_timeout = destination.timeout_s
         self.network_timeout = destination.timeout_s
         self.requests = RequestSender(self, destination.timeout_s)
-        self._connection: socket.socket | None = None
+        self._connection: Connection | None = None
         self._receiver = MessageReceiver(self, _NoStorage(), self.log)
         self.requestor.ae_title = destination.calling_ae_title
         self.requestor.maximum_length = MAXIMUM_PDU_BYTES
@@ -112,11 +112,11 @@ class RequestorAssociation(Association):
         """Connect and negotiate. Raises AssociationError."""
         destination = self.destination
         connection = connect(resolve(destination.host, destination.port), destination.timeout_s)
-        if destination.ssl_context is not None:
-            connection = secure(connection, destination.ssl_context, destination.host, destination.timeout_s)
-        return self.negotiate(connection)
+        if destination.ssl_context is None:
+            return self.negotiate(connection)
+        return self.negotiate(secure(connection, destination.ssl_context, destination.host, destination.timeout_s))
 
-    def negotiate(self, connection: socket.socket) -> "RequestorAssociation":
+    def negotiate(self, connection: Connection) -> "RequestorAssociation":
         """Open the association on a connection, which is ours from now on. Raises AssociationError."""
         self._connection = connection
         try:
@@ -186,7 +186,7 @@ class RequestorAssociation(Association):
             self.requestor.add_negotiation_item(build_role(uid, scu_role=scu, scp_role=True))
         self.requestor.requested_contexts = proposed
 
-    def _negotiate(self, connection: socket.socket) -> None:
+    def _negotiate(self, connection: Connection) -> None:
         self.requestor.address_info = AddressInformation.from_tuple(connection.getsockname())
         self.acceptor.address_info = AddressInformation.from_tuple(connection.getpeername())
         self.log = self.log.bind(peer=self.acceptor.address_info.address)

@@ -1,4 +1,4 @@
-"""An accepted connection over TLS, with the face of the plain socket that it stands for.
+"""A connection over TLS, accepted or made, with the face of the plain socket that it stands for.
 
 OpenSSL works on memory, the socket stays ours: its timeouts (SO_RCVTIMEO, SO_SNDTIMEO), TCP_QUICKACK and a shutdown
 from another thread act as on a plain connection. ssl.SSLSocket would retry for ever when SO_RCVTIMEO strikes.
@@ -44,27 +44,36 @@ class HandshakeFailed(Exception):
     """There will be no TLS on this connection. The text is for the log; "" is a peer that said nothing and left."""
 
 
+class HandshakeTimedOut(HandshakeFailed):
+    """The peer was silent, or too slow."""
+
+
 class TlsConnection:
     """What scp reads from and writes to in the place of a socket. Belongs to the association's thread."""
 
-    def __init__(self, raw: socket.socket, context: ssl.SSLContext) -> None:
+    def __init__(self, raw: socket.socket, context: ssl.SSLContext, *, host: str | None = None) -> None:
+        """`host` is whom we have called; without it the peer has called us. Raises ValueError for no host name."""
         self._raw = raw
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=host is None, server_hostname=host)
         # What `send` has encrypted: how many bytes of its caller's, and what of it the socket has not taken yet.
         self._promised = 0
         self._unsent = b""
 
-    def handshake(self, deadline: float) -> None:
-        """Negotiate until `deadline` (time.monotonic). Raises HandshakeFailed; the peer has been told then."""
-        set_send_timeout(self._raw, HANDSHAKE_TIMEOUT_S)
+    def handshake(self, timeout_s: float) -> None:
+        """Negotiate, within `timeout_s` as a whole. Raises HandshakeFailed; the peer has been told then."""
+        deadline = time.monotonic() + timeout_s
+        set_send_timeout(self._raw, timeout_s)
         first = True
         while not self._negotiated():
-            received = self._receive_until(deadline)
+            try:
+                received = self._receive_until(deadline)
+            except HandshakeTimedOut:
+                raise HandshakeTimedOut(f"no TLS handshake within {timeout_s:g} s") from None
             if not received:
                 raise HandshakeFailed("" if first else "the peer left in the middle of the TLS handshake")
-            if first and received[0] != _HANDSHAKE:
+            if first and self._tls.server_side and received[0] != _HANDSHAKE:
                 speaks = "plain DICOM" if received[0] == _ASSOCIATE_RQ else "no TLS"
                 raise HandshakeFailed(f"the peer speaks {speaks}, and DicomTlsEnabled is true")
             first = False
@@ -131,6 +140,14 @@ class TlsConnection:
                 self._raw.send(self._outgoing.read(), socket.MSG_DONTWAIT)
         self._raw.shutdown(how)
 
+    def getsockname(self) -> Any:
+        """As socket.getsockname()."""
+        return self._raw.getsockname()
+
+    def getpeername(self) -> Any:
+        """As socket.getpeername()."""
+        return self._raw.getpeername()
+
     def setblocking(self, blocking: bool) -> None:
         """As socket.setblocking()."""
         self._raw.setblocking(blocking)
@@ -167,7 +184,7 @@ class TlsConnection:
             set_receive_timeout(self._raw, max(SHORTEST_TIMEOUT_S, remaining))
             return self._raw.recv(_READ_BYTES)
         except BlockingIOError:
-            raise HandshakeFailed(f"no TLS handshake within {HANDSHAKE_TIMEOUT_S:g} s") from None
+            raise HandshakeTimedOut from None
         except OSError as error:
             raise HandshakeFailed(error.strerror or str(error)) from error
 

@@ -10,7 +10,8 @@ from gateway import users as users_module
 from gateway.admission import Refusal
 from gateway.config import UsersSection
 from gateway.passcodes import KEY_BYTES, MAXIMUM_COST, MAXIMUM_PASSCODE_BYTES, SALT_BYTES, PasscodeHash
-from gateway.users import IdentityType, UserIdentity, Users, UserVerdict
+from gateway.users import TYPES, USERNAME, USERNAME_AND_PASSCODE, Users, UserVerdict, user_name
+from scp.associate_request import UserIdentity
 
 SECRET = b"correct horse"
 HASH = str(PasscodeHash.make(SECRET))
@@ -25,7 +26,7 @@ def identity(
     name: str | bytes = "alice",
     passcode: bytes = SECRET,
     *,
-    type: IdentityType = IdentityType.USERNAME_AND_PASSCODE,
+    type: int = USERNAME_AND_PASSCODE,
     response: bool = False,
 ) -> UserIdentity:
     return UserIdentity(type, response, name.encode() if isinstance(name, str) else name, passcode)
@@ -38,16 +39,16 @@ def explanation(verdict: UserVerdict) -> str:
     return verdict.rejection.explanation
 
 
-@pytest.mark.parametrize("type", IdentityType)
-def test_without_users_every_identity_is_accepted(type: IdentityType) -> None:
+@pytest.mark.parametrize("type", [*TYPES, 6, 255])
+def test_without_users_every_identity_is_accepted(type: int) -> None:
     users = Users(None)
     assert users.judge(None) == UserVerdict()
     assert users.judge(identity("anybody", b"", type=type)) == UserVerdict()
 
 
-@pytest.mark.parametrize("type", IdentityType)
-def test_positive_response_is_given_for_what_needs_no_ticket(type: IdentityType) -> None:
-    named = type in (IdentityType.USERNAME, IdentityType.USERNAME_AND_PASSCODE)
+@pytest.mark.parametrize("type", [*TYPES, 6, 255])
+def test_positive_response_is_given_for_what_needs_no_ticket(type: int) -> None:
+    named = type in (USERNAME, USERNAME_AND_PASSCODE)
     assert Users(None).judge(identity(type=type, response=True)).response == (b"" if named else None)
 
 
@@ -55,7 +56,7 @@ def test_users_of_the_list_are_accepted() -> None:
     users = Users(section())
     assert users.judge(identity()) == UserVerdict()
     assert users.judge(identity(response=True)) == UserVerdict(response=b"")
-    assert users.judge(identity("wörk station", b"", type=IdentityType.USERNAME)) == UserVerdict()
+    assert users.judge(identity("wörk station", b"", type=USERNAME)) == UserVerdict()
     assert users.judge(identity("wörk station", b"whatever")) == UserVerdict()
 
 
@@ -68,12 +69,13 @@ def test_users_of_the_list_are_accepted() -> None:
         (identity("ALICE"), "the user is not in Users.Accepted"),
         (identity("alice\0"), "the user is not in Users.Accepted"),
         (identity(b"\xff\xfe"), "the user is not in Users.Accepted"),
-        (identity(type=IdentityType.USERNAME), "a user name without passcode"),
-        (identity("mallory", type=IdentityType.USERNAME), "the user is not in Users.Accepted"),
+        (identity(type=USERNAME), "a user name without passcode"),
+        (identity("mallory", type=USERNAME), "the user is not in Users.Accepted"),
         (identity(passcode=bytes(MAXIMUM_PASSCODE_BYTES + 1)), "a passcode of more than 1024 bytes"),
-        (identity(type=IdentityType.KERBEROS), "user identity of type KERBEROS"),
-        (identity(type=IdentityType.SAML), "user identity of type SAML"),
-        (identity(type=IdentityType.JWT), "user identity of type JWT"),
+        (identity(type=3), "Kerberos ticket as user identity"),
+        (identity(type=4), "SAML assertion as user identity"),
+        (identity(type=5), "JSON Web Token as user identity"),
+        (identity(type=99), "type 99 as user identity"),
         (None, "no user identity"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -89,11 +91,11 @@ def test_identity_need_not_be_required() -> None:
 
 
 def test_passcodes_and_tickets_appear_in_no_text() -> None:
-    for type in IdentityType:
+    for type in TYPES:
         offered = identity("ticket", b"hunter2", type=type)
-        assert "hunter2" not in repr(offered) + offered.name
-        assert ("ticket" in offered.name) == (type in (IdentityType.USERNAME, IdentityType.USERNAME_AND_PASSCODE))
-    assert len(identity("n" * 60_000).name) == users_module.LOGGED_NAME_CHARACTERS
+        assert "hunter2" not in repr(offered) + user_name(offered)
+        assert (user_name(offered) == "ticket") == (type in (USERNAME, USERNAME_AND_PASSCODE))
+    assert len(user_name(identity("n" * 60_000))) == users_module.LOGGED_NAME_CHARACTERS
 
 
 def test_unknown_user_takes_as_long_as_a_wrong_passcode() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import socket
 import ssl
 import threading
@@ -18,6 +19,7 @@ from gateway.tls_policy import policy
 from scp.pdu_reader import P_DATA_TF, ConnectionEnded, PduReader
 from scp.tls_connection import HandshakeFailed, TlsConnection
 from tests.support.certificates import Authority
+from tests.support.processes import wait_until
 from tests.support.rawdicom import COMMAND, LAST, p_data, pdv
 
 TIMEOUT_S = 30
@@ -52,7 +54,7 @@ def connected(contexts: Contexts) -> Iterator[tuple[ssl.SSLSocket, TlsConnection
     """A peer, and our end of its connection after the handshake."""
     with tcp() as (raw_peer, raw):
         ours = TlsConnection(raw, contexts[0])
-        thread = threading.Thread(target=ours.handshake, args=[time.monotonic() + TIMEOUT_S])
+        thread = threading.Thread(target=ours.handshake, args=[TIMEOUT_S])
         thread.start()
         peer = contexts[1].wrap_socket(raw_peer, suppress_ragged_eofs=False)
         thread.join()
@@ -151,13 +153,58 @@ def test_end_is_said_even_to_a_peer_that_reads_nothing(contexts: Contexts) -> No
         assert time.monotonic() - started < TIMEOUT_S / 2
 
 
+def test_what_the_socket_does_not_take_at_once_is_offered_again_and_arrives_once(contexts: Contexts) -> None:
+    """As PeerWriter does it: MSG_DONTWAIT, and after a BlockingIOError the same again."""
+    sent = os.urandom(5_000_000)
+    with connected(contexts) as (peer, ours, reader):
+        received = bytearray()
+
+        def receive() -> None:
+            while len(received) < len(sent):
+                received.extend(peer.recv(65536))
+
+        thread = threading.Thread(target=receive)
+        rest, refusals = memoryview(sent), 0
+        while rest:
+            try:
+                rest = rest[ours.send(rest, socket.MSG_DONTWAIT) :]
+            except BlockingIOError:
+                refusals += 1
+                if not thread.is_alive():
+                    thread.start()
+                select.select([], [ours], [], TIMEOUT_S)
+        thread.join()
+        assert refusals
+        assert received == sent
+        assert not reader.has_buffered
+
+
+def test_what_was_read_from_the_socket_already_is_seen(contexts: Contexts) -> None:
+    with connected(contexts) as (peer, ours, reader):
+        for value in (b"a" * 3000, b"b" * 3000):
+            peer.sendall(p_data(pdv(1, LAST, value)))
+        wait_until(lambda: peek(ours) > 6000, TIMEOUT_S, "the records do not arrive")
+        reader.header()
+        reader.body(3006)
+        assert reader.has_buffered
+        reader.header()
+        reader.body(3006)
+        assert not reader.has_buffered
+
+
+def peek(connection: TlsConnection) -> int:
+    """How many encrypted bytes wait in the socket."""
+    with socket.socket(fileno=os.dup(connection.fileno())) as raw:
+        return len(raw.recv(65536, socket.MSG_PEEK))
+
+
 def test_shutdown_by_another_thread_ends_a_read(contexts: Contexts) -> None:
     with tcp() as (raw_peer, raw):
         ours = TlsConnection(raw, contexts[0])
         timer = threading.Timer(0.2, lambda: raw.shutdown(socket.SHUT_RD))
         timer.start()
         with pytest.raises(HandshakeFailed):
-            ours.handshake(time.monotonic() + TIMEOUT_S)
+            ours.handshake(TIMEOUT_S)
         assert raw_peer.fileno() >= 0
         timer.join()
 

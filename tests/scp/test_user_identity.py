@@ -99,9 +99,9 @@ def test_users_of_the_list_may_associate(
         (2, b"mallory", PASSCODE.encode(), "the user is not in Users.Accepted"),
         (1, b"alice", b"", "a user name without passcode"),
         (2, b"alice", b"x" * 60_000, "a passcode of more than 1024 bytes"),
-        (3, b"ticket", b"", "user identity of type KERBEROS"),
-        (4, b"assertion", b"", "user identity of type SAML"),
-        (5, b"token", b"", "user identity of type JWT"),
+        (3, b"ticket", b"", "Kerberos ticket as user identity"),
+        (4, b"assertion", b"", "SAML assertion as user identity"),
+        (5, b"token", b"", "JSON Web Token as user identity"),
     ],
 )
 def test_all_others_are_rejected(gateway: Gateway, type: int, primary: bytes, secondary: bytes, reason: str) -> None:
