@@ -45,4 +45,5 @@ class SubjectBinding:
         return Rejection(
             Refusal.CALLING_AE_TITLE_NOT_RECOGNIZED,
             f"TlsSubjects does not give this calling AE title to {', '.join(found) or 'a certificate without names'}",
+            "DicomGateway.TlsSubjects",
         )

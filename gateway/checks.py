@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from gateway.admission import OFFERED, Admission, Verb, is_address
 from gateway import certificates
+from gateway.admission import OFFERED, Admission, Verb, is_address
 from gateway.certificates import Certificate
 from gateway.child import Settings
 from gateway.config import Configuration, Modality

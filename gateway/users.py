@@ -118,4 +118,4 @@ def _hash(text: str | None) -> PasscodeHash | None:
 
 
 def _refused(explanation: str) -> Rejection:
-    return Rejection(Refusal.USER_NOT_ACCEPTED, explanation)
+    return Rejection(Refusal.USER_NOT_ACCEPTED, explanation, "DicomGateway.Users")
