@@ -105,7 +105,7 @@ def test_a_password_that_is_wrong_holds_the_queue_and_refuses_no_instance(
     orthanc.configuration.update({"AuthenticationEnabled": True, "RegisteredUsers": {"user": "password"}})
     orthanc.start()
     _send(gateway, images)
-    wait_until(lambda: "HTTP 401" in gateway.log_text(), PROCESS_TIMEOUT_S, "401 is not logged")
+    wait_until(lambda: "Orthanc answers HTTP 401" in gateway.log_text(), PROCESS_TIMEOUT_S, "401 is not logged")
     assert gateway.log_text().count("the queue waits") == 1
     assert len(held(gateway)["ready"]) == COUNT
     orthanc.kill()
