@@ -5,6 +5,7 @@ GET /modalities?expand takes Orthanc less than a millisecond. One thread of one 
 
 import time
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 
 from gateway.config import Configuration
@@ -28,8 +29,8 @@ class ModalitiesRefresh:
         self._log = get_logger()
         self._last_answer: bytes | None = None
         self._in_trouble = False
-        # Inside Orthanc both have the same file.
-        self._compare_with_file = not in_orthanc
+        # Inside Orthanc both have the same file; on its own the gateway's file is a person's word of its own.
+        self._own: Modalities = MappingProxyType({}) if in_orthanc else self._configured
 
     def run(self) -> None:
         """Ask for ever."""
@@ -64,22 +65,14 @@ class ModalitiesRefresh:
         return reply.body
 
     def _take(self, answer: bytes) -> None:
-        modalities, useless = read_answer(answer, self._configured)
+        theirs, useless = read_answer(answer, self._configured)
+        modalities = MappingProxyType({**self._own, **theirs})
         if useless:
             self._log.warning("modalities of Orthanc that are not valid do not count", names=_names(set(useless)))
         before = self._known.current()
         if modalities != before or not self._known.is_saved:
             self._known.save(modalities)
             self._log_changes(before, modalities)
-        if self._compare_with_file:
-            self._compare_with_file = False
-            missing = self._configured.keys() - modalities.keys()
-            if missing:
-                self._log.warning(
-                    "modalities of the gateway's own file that Orthanc does not have do not count",
-                    names=_names(missing),
-                    option="DicomGateway.ModalitiesRefresh",
-                )
 
     def _log_changes(self, before: Modalities, after: Modalities) -> None:
         changes = {
