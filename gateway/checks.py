@@ -92,7 +92,7 @@ def _modalities(settings: Settings, configuration: Configuration) -> Iterator[Li
     """Which list counts, and what in the file's entries does not mean what it seems to."""
     interval_s = configuration.gateway.modalities_refresh
     modalities = configured_modalities(configuration)
-    until = f"; until it answers, the {len(modalities)} in this file" if modalities else ""
+    until = f"; until it answers (on its own: besides them) the {len(modalities)} in this file" if modalities else ""
     if interval_s:
         yield Line(f"modalities are those of Orthanc, asked for every {interval_s:g} s{until}")
     else:
