@@ -26,6 +26,8 @@ CONFIGURATION: Final = ROOT / "docs" / "configuration.md"
 OPERATIONS: Final = ROOT / "docs" / "operations.md"
 CONFORMANCE: Final = ROOT / "docs" / "conformance.md"
 
+ROOMS: Final = ("scp", "gateway", "gateway/forwarding", "gateway/matching", "gateway/archive")
+
 # Which section of configuration.md describes which model.
 SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "### `DicomGateway`": config.GatewaySection,
@@ -229,5 +231,5 @@ def test_links_lead_somewhere(document: Path) -> None:
 def test_files_that_architecture_names_exist_and_all_are_named() -> None:
     text = section(ROOT / "docs" / "architecture.md", "## The rooms")
     named = set(re.findall(r"\b([a-z_0-9]+\.py)\b", text))
-    files = {path.name for room in ("scp", "gateway", "gateway/forwarding") for path in (ROOT / room).glob("*.py")}
+    files = {path.name for room in ROOMS for path in (ROOT / room).glob("*.py")}
     assert named - {"orthanc_glue.py"} == {name for name in files if not name.startswith("__")}

@@ -1,0 +1,118 @@
+"""Character sets (PS3.3 C.12.1.1.2): identifiers decoded by theirs, answers encoded in `DefaultEncoding` or UTF-8."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from pydicom.charset import STAND_ALONE_ENCODINGS, decode_bytes, encode_string, python_encoding
+
+UTF_8_TERM: Final = "ISO_IR 192"
+# PS3.5 6.1.2.5.3: where the initial character set holds again.
+_DELIMITERS: Final = frozenset(b"\r\n\t\f\\")
+_NAME_DELIMITERS: Final = frozenset(b"\r\n\t\f\\^=")
+# pydicom's name for the default repertoire (ISO 646), which it takes for Latin-1.
+_DEFAULT_CODEC: Final = "iso8859"
+# ISO_IR 13 has half-width katakana only; the codec that stands for it, Shift JIS, has more.
+_KATAKANA: Final = ("ISO_IR 13",)
+# What pydicom encodes itself, by a codec of Python's with the same characters.
+_PYTHON_CODECS: Final = {"iso_ir_58": "gb2312"}
+# Blanks, hyphens and underscores in the wrong places are frequent.
+_MISSPELT = re.compile(r"^ISO[ _-]?(2022[ _-]?)?IR[ _-]?", re.ASCII)
+
+# Orthanc's names (Enumerations.cpp, Orthanc Book) and the defined terms that it writes for them.
+ORTHANC_ENCODINGS: Final[dict[str, str]] = {
+    "Ascii": "ISO_IR 6",
+    "Utf8": "ISO_IR 192",
+    "Latin1": "ISO_IR 100",
+    "Latin2": "ISO_IR 101",
+    "Latin3": "ISO_IR 109",
+    "Latin4": "ISO_IR 110",
+    "Latin5": "ISO_IR 148",
+    "Cyrillic": "ISO_IR 144",
+    "Windows1251": "ISO_IR 144",
+    "Arabic": "ISO_IR 127",
+    "Greek": "ISO_IR 126",
+    "Hebrew": "ISO_IR 138",
+    "Thai": "ISO_IR 166",
+    "Japanese": "ISO_IR 13",
+    "JapaneseKanji": "ISO 2022 IR 87",
+    "Korean": "ISO 2022 IR 149",
+    "SimplifiedChinese": "ISO 2022 IR 58",
+    "Chinese": "GB18030",
+}
+
+
+@dataclass(frozen=True)
+class CharacterSet:
+    """The values of a Specific Character Set (0008,0005)."""
+
+    terms: tuple[str, ...]
+
+    def decode(self, data: bytes, vr: str) -> str:
+        """Decode; bytes that are not of the set become replacement characters."""
+        codecs = _codecs(self.terms)
+        if codecs is None:
+            return data.decode("utf-8", "replace")
+        if len(codecs) == 1:
+            return data.decode(_plain(codecs[0]), "replace")
+        return str(decode_bytes(data, codecs, set(_NAME_DELIMITERS if vr == "PN" else _DELIMITERS)))
+
+    def encode(self, text: str) -> bytes | None:
+        """Encode; None if the set cannot hold the text."""
+        codecs = _codecs(self.terms)
+        try:
+            if codecs is None or len(codecs) == 1:
+                data = text.encode(_plain(codecs[0]) if codecs else "utf-8")
+                return None if self.terms == _KATAKANA and len(data) != len(text) else data
+            if codecs[0] == _DEFAULT_CODEC and any("\x80" <= character <= "\xff" for character in text):
+                return None
+            if not all(_can_encode(character, codecs) for character in set(text)):
+                return None  # pydicom would replace it
+            data = bytes(encode_string(text, codecs))
+        except (UnicodeError, ValueError):
+            return None
+        return data if self.decode(data, "PN") == text else None
+
+
+UTF_8: Final = CharacterSet((UTF_8_TERM,))
+
+
+def _plain(codec: str) -> str:
+    return "ascii" if codec == _DEFAULT_CODEC else codec
+
+
+def _can_encode(character: str, codecs: list[str]) -> bool:
+    for codec in codecs:
+        with contextlib.suppress(UnicodeError):
+            character.encode(_PYTHON_CODECS.get(codec, codec))
+            return True
+    return False
+
+
+def _codecs(terms: tuple[str, ...]) -> list[str] | None:
+    """Python's codecs for defined terms; None where there is one that PS3.3 does not know."""
+    names = [_MISSPELT.sub(_spell, term) for term in terms]
+    if any(name not in python_encoding for name in names):
+        return None
+    if names[0] in STAND_ALONE_ENCODINGS:  # PS3.3 C.12.1.1.2: without code extensions
+        return [str(python_encoding[names[0]])]
+    return [str(python_encoding[name]) for name in names if name not in STAND_ALONE_ENCODINGS]
+
+
+def _spell(match: re.Match[str]) -> str:
+    return "ISO 2022 IR " if match[1] else "ISO_IR "
+
+
+def declared(value: str, default: CharacterSet) -> CharacterSet:
+    """What Specific Character Set (0008,0005) with this value declares; `default` where it is empty."""
+    terms = tuple(term.strip(" \0") for term in value.split("\\"))
+    return CharacterSet(terms) if any(terms) else default
+
+
+def of_orthanc(name: str) -> CharacterSet:
+    """The character set of a `DefaultEncoding` of Orthanc. Multi-byte ones stand behind ASCII, as PS3.3 wants it."""
+    term = ORTHANC_ENCODINGS[name]
+    return CharacterSet(("", term) if term.startswith("ISO 2022") else (term,))

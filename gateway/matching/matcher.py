@@ -1,0 +1,112 @@
+"""Whether attributes match keys (PS3.4 C.2.2.2). One table says how values of each VR are compared."""
+
+import math
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final
+
+from gateway.matching import text, times
+from gateway.matching.attributes import SINGLE_VALUED_VRS, Attributes, Element
+from gateway.matching.keys import InvalidQuery, Key
+
+# PS3.4 C.2.2.2.4: wildcards are for these.
+WILDCARD_VRS: Final = frozenset(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"))
+TIME_VRS: Final = frozenset(("DA", "TM", "DT"))
+NUMBER_VRS: Final = frozenset(("IS", "DS", "US", "SS", "UL", "SL", "UV", "SV", "FL", "FD"))
+# An FL has 24 significant bits, and decimal text may be a rounded one.
+_NUMBER_TOLERANCE: Final = 1e-6
+
+_ElementTest = Callable[[Element], bool]
+
+
+class Matcher:
+    """Keys made ready to be compared with many attributes. Raises InvalidQuery for a value that is none."""
+
+    def __init__(self, keys: Iterable[Key], *, case_sensitive_pn: bool = False) -> None:
+        self._tests = [(key.tag, _test(key, case_sensitive_pn)) for key in keys if not key.is_universal]
+
+    def __bool__(self) -> bool:
+        return bool(self._tests)
+
+    def matches(self, attributes: Attributes) -> bool:
+        """Whether all keys match. An attribute that is missing or empty matches universal keys only."""
+        for tag, test in self._tests:
+            element = attributes.get(tag)
+            if element is None or not test(element):
+                return False
+        return True
+
+
+def _test(key: Key, case_sensitive_pn: bool) -> _ElementTest:
+    if key.vr == "SQ":
+        return partial(_any_item, Matcher(key.items, case_sensitive_pn=case_sensitive_pn))
+    if key.vr == "UI":
+        _refuse_wildcards(key)
+        return partial(_any_value, frozenset(key.values).__contains__, key.vr)
+    tests = [_value_test(key, value, case_sensitive_pn) for value in key.values if value.strip("*")]
+    if len(tests) < len(key.values):
+        return lambda element: True  # `*` among several
+    return partial(_any_value, lambda stored: any(test(stored) for test in tests), key.vr)
+
+
+def _any_item(matcher: Matcher, element: Element) -> bool:
+    """PS3.4 C.2.2.2.6: one item that matches all keys is enough."""
+    return not isinstance(element.value, str) and any(matcher.matches(item) for item in element.value)
+
+
+def _any_value(test: text.Test, vr: str, element: Element) -> bool:
+    """Of several values of an attribute one that matches is enough (PS3.4 C.2.2.2.1)."""
+    if not isinstance(element.value, str):
+        return False
+    values = [element.value] if vr in SINGLE_VALUED_VRS else element.value.split("\\")
+    return any(test(stripped) for value in values if (stripped := value.strip(" \0")))
+
+
+def _value_test(key: Key, value: str, case_sensitive_pn: bool) -> text.Test:
+    if key.vr == "PN":
+        return text.name_test(value, case_sensitive=case_sensitive_pn)
+    if key.vr in TIME_VRS:
+        _refuse_wildcards(key)
+        return _time_test(key, value)
+    if key.vr in NUMBER_VRS:
+        _refuse_wildcards(key)
+        return _number_test(value)
+    if key.vr in WILDCARD_VRS:
+        return text.wildcard(value) if "*" in value or "?" in value else value.__eq__
+    return value.__eq__
+
+
+def _refuse_wildcards(key: Key) -> None:
+    if any(("*" in value or "?" in value) and value.strip("*") for value in key.values):
+        raise InvalidQuery(f"no wildcards in a value of VR {key.vr}", key.tag)
+
+
+def _time_test(key: Key, value: str) -> text.Test:
+    wanted = times.parse_range(key.vr, value)
+    if wanted is None:
+        raise InvalidQuery(f"neither a value nor a range of VR {key.vr}", key.tag)
+
+    def test(stored: str) -> bool:
+        period = times.period(key.vr, stored)
+        return period is not None and wanted.holds(period)
+
+    return test
+
+
+def _number_test(value: str) -> text.Test:
+    number = _number(value)
+    if number is None:
+        return value.__eq__
+
+    def test(stored: str) -> bool:
+        other = _number(stored)
+        return other is not None and math.isclose(number, other, rel_tol=_NUMBER_TOLERANCE)
+
+    return test
+
+
+def _number(value: str) -> float | None:
+    try:
+        return float(value)
+    except ValueError:
+        return None
