@@ -26,10 +26,6 @@ GLUE_NAME: Final = "orthanc_glue.py"
 # Options of Orthanc that configure its DICOM server and say nothing to this gateway, and why.
 WITHOUT_EFFECT: Final[Mapping[str, str]] = {
     "DicomThreadsCount": "every association has a thread of its own",
-    "LimitFindResults": "C-FIND is not offered yet",
-    "LimitFindInstances": "C-FIND is not offered yet",
-    "StorageAccessOnFind": "C-FIND is not offered yet",
-    "CaseSensitivePN": "C-FIND is not offered yet",
     "SynchronousCMove": "C-MOVE is not offered yet",
     "AcceptedSopClasses": "all storage SOP classes are accepted",
     "RejectedSopClasses": "all storage SOP classes are accepted",

@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from gateway import transfer_syntaxes
+from gateway.character_sets import ORTHANC_ENCODINGS
 from gateway.orthanc_json import ConfigurationError
 from gateway.passcodes import PasscodeHash
 from gateway.peers import parse_network
@@ -46,6 +47,13 @@ def _clean_ae_title(value: Any) -> Any:
     return title
 
 
+def _known_encoding(name: str) -> str:
+    if name not in ORTHANC_ENCODINGS:
+        raise ValueError(f"expected one of {', '.join(ORTHANC_ENCODINGS)}")
+    return name
+
+
+EncodingName = Annotated[str, AfterValidator(_known_encoding)]
 AeTitle = Annotated[str, BeforeValidator(_clean_ae_title)]
 
 
@@ -147,6 +155,7 @@ class GatewaySection(_Section):
     maximum_associations_per_peer: Annotated[int, Field(ge=0, le=10_000)] = 250
     maximum_inflated_bytes: Annotated[int, Field(ge=MIB)] = 1024 * MIB
     modalities_refresh: Seconds = 5.0
+    query_barrier_timeout: Annotated[float, Field(ge=0, le=60)] = 2.0
     tls_subjects: dict[AeTitle, Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]] = Field(
         default_factory=dict
     )
@@ -247,6 +256,11 @@ class OrthancOptions(TlsOptions):
         default_factory=dict, alias="DicomModalities"
     )
     dicom_modalities_in_database: bool = Field(default=False, alias="DicomModalitiesInDatabase")
+    limit_find_results: Annotated[int, Field(ge=0)] = Field(default=0, alias="LimitFindResults")
+    limit_find_instances: Annotated[int, Field(ge=0)] = Field(default=0, alias="LimitFindInstances")
+    storage_access_on_find: Literal["Always", "Never", "Answers"] = Field(default="Always", alias="StorageAccessOnFind")
+    case_sensitive_pn: bool = Field(default=False, alias="CaseSensitivePN")
+    default_encoding: EncodingName = Field(default="Latin1", alias="DefaultEncoding")
     dicom_server_enabled: bool = Field(default=True, alias="DicomServerEnabled")
     http_server_enabled: bool = Field(default=True, alias="HttpServerEnabled")
     http_port: Port = Field(default=8042, alias="HttpPort")

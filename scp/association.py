@@ -21,6 +21,7 @@ from pynetdicom.transport import AddressInformation
 
 from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from gateway.admission import Admission, Rejection, Verb
+from gateway.archive.interface import Archives
 from gateway.certificate_names import SubjectBinding, names
 from gateway.config import Configuration
 from gateway.log import get_logger
@@ -31,8 +32,9 @@ from gateway.users import Users, UserVerdict, user_name
 from scp import associate_accept
 from scp.associate_primitives import associate_response
 from scp.associate_request import AssociateRequest
-from scp.command_set import C_ECHO_RQ, C_STORE_RQ, Command, encode_response, p_data_tf
+from scp.command_set import C_CANCEL_RQ, C_ECHO_RQ, C_FIND_RQ, C_STORE_RQ, Command, encode_response, p_data_tf
 from scp.contexts import ContextPolicy, Offer
+from scp.find import FindService, Question
 from scp.messages import MessageReceiver
 from scp.negotiation import (
     ABSTRACT_SYNTAX_NOT_SUPPORTED,
@@ -40,6 +42,7 @@ from scp.negotiation import (
     TRANSFER_SYNTAXES_NOT_SUPPORTED,
     negotiate,
 )
+from scp.operations import Operation, Operations
 from scp.requests import RequestSender
 from scp.statuses import Answer, Status
 from scp.storage import AssociationStore, Peers, StorageService
@@ -66,6 +69,9 @@ LOGGED_UIDS: Final = 10
 # whatever context they have.
 _VERBS: Final = {C_STORE_RQ: Verb.STORE, C_ECHO_RQ: Verb.ECHO}
 
+# What begins and ends an operation of several responses, by what its context is for.
+_OPERATIONS: Final = frozenset({(Verb.FIND, C_FIND_RQ), (Verb.FIND, C_CANCEL_RQ)})
+
 _numbers = itertools.count(1)
 
 
@@ -87,9 +93,10 @@ def configure_pynetdicom() -> None:
 class Environment:
     """What the associations of one worker share."""
 
-    def __init__(self, configuration: Configuration, storage: StorageService) -> None:
+    def __init__(self, configuration: Configuration, storage: StorageService, archives: Archives) -> None:
         self.configuration = configuration
         self.storage = storage
+        self.find = FindService(configuration, archives)
         self._modalities = KnownModalities(configuration)
         self._admission = Admission(configuration.orthanc, self._modalities.current())
         self.subjects = SubjectBinding(configuration)
@@ -147,6 +154,8 @@ class AcceptedAssociation(Association):
         self.network_timeout = environment.ae.network_timeout
         # For requests of ours on this association: sub-operations, reports.
         self.requests = RequestSender(self, SEND_TIMEOUT_S)
+        # Requests of the peer with several responses: queries.
+        self.operations = Operations(self._begin_operation)
         # What the peer receives at most in a P-DATA-TF PDU; 0 is unlimited.
         self.peer_maximum_pdu_bytes = 0
         self._admission: Admission
@@ -166,6 +175,11 @@ class AcceptedAssociation(Association):
         """Accepted presentation contexts by ID."""
         return self._accepted_cx
 
+    def is_operation(self, context_id: int, field: int) -> bool:
+        """Whether a request with this Command Field begins or ends an operation of ours on this accepted context."""
+        verb = self._environment.contexts.verb(str(self._accepted_cx[context_id].abstract_syntax))
+        return (verb, field) in _OPERATIONS
+
     def refusal(self, context_id: int, field: int) -> Answer | None:
         """Return why a request with this Command Field is not served on this accepted context, or None.
 
@@ -179,6 +193,8 @@ class AcceptedAssociation(Association):
                 f"C-{asked.name} is not permitted to this AE title",
                 option=self._option_for(asked),
             )
+        if self.is_operation(context_id, field):
+            return None
         if field == C_STORE_RQ and verb is not Verb.STORE:
             return Answer(Status.SOP_CLASS_NOT_SUPPORTED, "the presentation context is not for storage")
         if field not in (C_STORE_RQ, C_ECHO_RQ) and verb is not None:
@@ -239,6 +255,18 @@ class AcceptedAssociation(Association):
             self.log = self.log.bind(certificate=next(iter(names(self._certificate)), "without name"))
         self.log.debug("TLS handshake done", version=connection.version)
         return connection
+
+    def _begin_operation(self, context_id: int, request: Command, identifier: bytes) -> Operation:
+        context = self._accepted_cx[context_id]
+        question = Question(
+            context_id=context_id,
+            request=request,
+            abstract_syntax=str(context.abstract_syntax),
+            transfer_syntax=str(context.transfer_syntax[0]),
+            called_ae_title=self.upper_layer.ae_titles[0],
+            identifier=identifier,
+        )
+        return self._environment.find.operation(self, question)
 
     def _negotiate(self) -> bool:
         """Wait for the A-ASSOCIATE-RQ and answer it; True when the association is established."""
@@ -350,6 +378,7 @@ class AcceptedAssociation(Association):
         self.upper_layer.reader.set_timeout(self._environment.idle_timeout)
         while not self.upper_layer.is_closed:
             self.upper_layer.step()
+            self.operations.run()
             context_id, message = self.dimse.get_msg(block=False)
             if message and context_id is not None:
                 self._serve_request(message, context_id)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 C_STORE_RQ: Final = 0x0001
+C_FIND_RQ: Final = 0x0020
 C_ECHO_RQ: Final = 0x0030
 N_EVENT_REPORT_RQ: Final = 0x0100
 C_CANCEL_RQ: Final = 0x0FFF
@@ -25,8 +26,8 @@ MAXIMUM_COMMAND_BYTES: Final = 64 * 1024
 _ELEMENT = struct.Struct("<HHL")
 _UNSIGNED_SHORT = struct.Struct("<HHLH")
 _FRAGMENT_HEADER = struct.Struct(">BxLLBB")
-_LAST_COMMAND_FRAGMENT: Final = 0x03
-_COMMAND_FRAGMENT: Final = 0x01
+_COMMAND: Final = 0x01
+_LAST: Final = 0x02
 
 ERROR_COMMENT_CHARACTERS: Final = 64
 
@@ -44,6 +45,8 @@ class Command:
     data_set_type: int
     affected_sop_class_uid: str
     affected_sop_instance_uid: str
+    # Of C-CANCEL-RQ: the request that is to be given up.
+    message_id_being_responded_to: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,7 @@ def decode(data: bytes | bytearray) -> Command:
         data_set_type=_number(values, 0x0800),
         affected_sop_class_uid=_text(values.get(0x0002, b"")),
         affected_sop_instance_uid=_text(values.get(0x1000, b"")),
+        message_id_being_responded_to=_number(values, 0x0120, default=0),
     )
 
 
@@ -135,14 +139,19 @@ def _text(value: bytes) -> str:
 
 
 def encode_response(
-    request: Command, status: int, *, error_comment: str = "", offending_element: int | None = None
+    request: Command,
+    status: int,
+    *,
+    error_comment: str = "",
+    offending_element: int | None = None,
+    data_set: bool = False,
 ) -> bytes:
-    """Encode the response to `request` without data set (PS3.7 9.3.1.2, 9.3.5.2)."""
+    """Encode the response to `request` (PS3.7 9.3.1.2, 9.3.2.2, 9.3.5.2); `data_set`: whether one follows."""
     parts = [
         _uid(0x0002, request.affected_sop_class_uid),
         _UNSIGNED_SHORT.pack(0, 0x0100, 2, request.field | RESPONSE_BIT),
         _UNSIGNED_SHORT.pack(0, 0x0120, 2, request.message_id),
-        _UNSIGNED_SHORT.pack(0, 0x0800, 2, NO_DATA_SET),
+        _UNSIGNED_SHORT.pack(0, 0x0800, 2, _WITH_DATA_SET if data_set else NO_DATA_SET),
         _UNSIGNED_SHORT.pack(0, 0x0900, 2, status),
     ]
     if offending_element is not None:
@@ -190,15 +199,18 @@ def _uid(element: int, value: str) -> bytes:
     return _ELEMENT.pack(0, element, len(data)) + data
 
 
-def p_data_tf(context_id: int, command: bytes, maximum_pdu_bytes: int) -> bytes:
-    """Wrap a command set into P-DATA-TF PDUs (PS3.8 9.3.5) of at most `maximum_pdu_bytes`; 0 is unlimited."""
+def p_data_tf(context_id: int, command: bytes, maximum_pdu_bytes: int, *, data_set: bool = False) -> bytes:
+    """Wrap a command set, or a small data set, into P-DATA-TF PDUs (PS3.8 9.3.5) of at most `maximum_pdu_bytes`.
+
+    0 is unlimited.
+    """
     room = (maximum_pdu_bytes or len(command) + 6) - 6
     room = max(room // 2 * 2, 2)  # fragments have an even length (PS3.8 9.3.5.1)
     pdus = []
     for start in range(0, len(command), room):
         fragment = command[start : start + room]
         last = start + room >= len(command)
-        control = _LAST_COMMAND_FRAGMENT if last else _COMMAND_FRAGMENT
+        control = (_LAST if last else 0) | (0 if data_set else _COMMAND)
         size = len(fragment)
         pdus.append(_FRAGMENT_HEADER.pack(0x04, size + 6, size + 2, context_id, control) + fragment)
     return b"".join(pdus)

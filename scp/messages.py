@@ -21,6 +21,7 @@ from scp.command_set import (
     InvalidCommand,
     Response,
 )
+from scp.operations import Operations
 from scp.pdu_reader import InvalidPdu
 from scp.requests import RequestSender
 from scp.statuses import SUCCESS, Answer
@@ -30,6 +31,10 @@ _LAST_BIT: Final = 0x02
 
 # Identifiers and N-SERVICE data sets; storage commitment of 10,000 instances has about 2 MB.
 MAXIMUM_IDENTIFIER_BYTES: Final = 16 * 1024 * 1024
+
+
+# Keys of C-FIND; lists of UIDs may be long.
+MAXIMUM_QUERY_BYTES: Final = 1024 * 1024
 
 
 class IncomingDataSet(Protocol):
@@ -104,6 +109,23 @@ class _Identifier:
         self._association.dimse.receive_primitive(primitive)
 
 
+class _Query:
+    """The identifier of a query: small, and kept until it is complete."""
+
+    def __init__(self, operations: Operations, context_id: int, command: Command) -> None:
+        self._operations = operations
+        self._context_id = context_id
+        self._command = command
+        self._identifier = bytearray()
+
+    def add(self, control: int, piece: memoryview, complete: bool) -> None:
+        self._identifier += piece
+        if len(self._identifier) > MAXIMUM_QUERY_BYTES:
+            raise InvalidPdu(f"identifier of more than {MAXIMUM_QUERY_BYTES} bytes")
+        if complete and control & _LAST_BIT:
+            self._operations.begin(self._context_id, self._command, bytes(self._identifier))
+
+
 class _ResponseDataSet:
     """The data set of a response: an Event Reply (PS3.7 10.3.1.1.9) has nothing that a requester needs."""
 
@@ -127,7 +149,7 @@ class MessageReceiver:
         self._command: Command | None = None
         self._context_id = 0
         self._data_set: IncomingDataSet | None = None
-        self._identifier: _Identifier | _ResponseDataSet | None = None
+        self._identifier: _Identifier | _Query | _ResponseDataSet | None = None
 
     def on_pdv(self, context_id: int, control: int, piece: memoryview, complete: bool) -> None:
         """See DataHandler. A message may be split into PDVs and PDUs in any way (PS3.8 Annex E.1)."""
@@ -185,9 +207,20 @@ class MessageReceiver:
                 self._finish()
         elif command.field == C_ECHO_RQ:
             self._association.respond(context_id, command, SUCCESS)
+        elif self._association.is_operation(context_id, command.field):
+            self._operate(context_id, command)
         else:
             identifier = _Identifier(self._association, context_id, data)
             self._identifier = identifier if command.data_set_type != NO_DATA_SET else None
+
+    def _operate(self, context_id: int, command: Command) -> None:
+        operations = self._association.operations
+        if command.field == C_CANCEL_RQ:
+            operations.cancel(command.message_id_being_responded_to)
+        elif command.data_set_type == NO_DATA_SET:
+            operations.begin(context_id, command, b"")
+        else:
+            self._identifier = _Query(operations, context_id, command)
 
     def _on_response(self, field: int, data: bytes) -> None:
         response = self._association.requests.expect(field, data)

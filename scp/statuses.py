@@ -1,4 +1,4 @@
-"""DIMSE statuses of the storage and verification services, one table. docs/conformance.md is tested against it."""
+"""DIMSE statuses of the services, one table. docs/conformance.md is tested against it."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -25,6 +25,12 @@ class Status(Enum):
     OUT_OF_RESOURCES = StatusText(0xA700, "Refused: Out of Resources", "PS3.4 B.2.3")
     DATA_SET_DOES_NOT_MATCH = StatusText(0xA900, "Error: Data Set does not match SOP Class", "PS3.4 B.2.3")
     CANNOT_UNDERSTAND = StatusText(0xC000, "Error: Cannot understand", "PS3.4 B.2.3")
+
+    FIND_PENDING = StatusText(0xFF00, "Pending: Matches are continuing", "PS3.4 C.4.1.1.4")
+    FIND_CANCELLED = StatusText(0xFE00, "Cancel: Matching terminated", "PS3.4 C.4.1.1.4")
+    FIND_OUT_OF_RESOURCES = StatusText(0xA700, "Refused: Out of Resources", "PS3.4 C.4.1.1.4")
+    FIND_DOES_NOT_MATCH = StatusText(0xA900, "Error: Identifier does not match SOP Class", "PS3.4 C.4.1.1.4")
+    FIND_UNABLE = StatusText(0xC000, "Failed: Unable to process", "PS3.4 C.4.1.1.4")
 
     @property
     def code(self) -> int:

@@ -17,6 +17,8 @@ import sys
 import time
 from typing import Any, Final
 
+from gateway.archive.interface import Archives
+from gateway.archive.set_up import orthanc_archive
 from gateway.child import read_settings
 from gateway.deliveries import DeliveryClient
 from gateway.log import get_logger
@@ -114,7 +116,8 @@ def main() -> None:
     configure_pynetdicom()
     writer = SpoolWriter(Spool(configuration.state_directory))
     deliveries = DeliveryClient(configuration.state_directory)
-    environment = Environment(configuration, StorageService(configuration, writer, deliveries))
+    archives = Archives(orthanc_archive(settings, configuration), {})
+    environment = Environment(configuration, StorageService(configuration, writer, deliveries), archives)
     # What is loaded by now stays. Looking through it again and again would stop all associations for 20 ms.
     gc.collect()
     gc.freeze()

@@ -118,16 +118,16 @@ def test_credentials_are_tried_and_not_told(make_orthanc: MakeOrthanc, tmp_path:
 
 @pytest.mark.integration
 def test_options_without_effect_are_named_with_the_reason(orthanc: Orthanc, tmp_path: Path) -> None:
-    lines = report(tmp_path, HttpPort=orthanc.http_port, DicomThreadsCount=8, LimitFindResults=10)
+    lines = report(tmp_path, HttpPort=orthanc.http_port, DicomThreadsCount=8, SynchronousCMove=True)
     assert "DicomThreadsCount: has no effect here: every association has a thread of its own" in texts(lines)
-    assert "LimitFindResults: has no effect here: C-FIND is not offered yet" in texts(lines)
+    assert "SynchronousCMove: has no effect here: C-MOVE is not offered yet" in texts(lines)
 
 
 def test_no_option_is_both_honoured_and_without_effect() -> None:
     honoured = {field.alias for field in OrthancOptions.model_fields.values()}
     assert honoured & WITHOUT_EFFECT.keys() == set()
-    assert without_effect({"Name": 1, "DicomPort": 2, "CaseSensitivePN": False}) == [
-        ("CaseSensitivePN", WITHOUT_EFFECT["CaseSensitivePN"])
+    assert without_effect({"Name": 1, "DicomPort": 2, "SynchronousCMove": False}) == [
+        ("SynchronousCMove", WITHOUT_EFFECT["SynchronousCMove"])
     ]
 
 

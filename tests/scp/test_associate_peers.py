@@ -24,6 +24,7 @@ from scp.contexts import ContextPolicy, Offer
 from scp.storage import StorageService
 from tests.scp.associate_requests import pynetdicom_as_in_a_worker
 from tests.scp.conftest import StartGateway
+from tests.support.archives import no_archives
 from tests.support.data_sets import EXPLICIT, IMPLICIT
 from tests.support.dcmtk import echoscu
 from tests.support.processes import wait_until
@@ -92,7 +93,7 @@ def acceptor(tmp_path: Path) -> Iterator[Acceptor]:
     writer = SpoolWriter(spool)
     with pynetdicom_as_in_a_worker(), socket.create_server(("127.0.0.1", 0)) as listener:
         storage = StorageService(configuration, writer, DeliveryClient(configuration.state_directory))
-        made = Acceptor(Environment(configuration, storage), port=listener.getsockname()[1])
+        made = Acceptor(Environment(configuration, storage, no_archives()), port=listener.getsockname()[1])
         made.environment.contexts = OfferedContexts(made.offered)
         serving = threading.Thread(target=made.serve, args=(listener,))
         serving.start()

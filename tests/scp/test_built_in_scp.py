@@ -16,6 +16,7 @@ from gateway.admission import OFFERED
 from gateway.transfer_syntaxes import PREFERENCE
 from scp.contexts import SERVICES
 from tests.conftest import MakeOrthanc
+from tests.scp.conftest import StartGateway
 from tests.support.data_sets import EXPLICIT, IMPLICIT
 from tests.support.orthanc import Orthanc
 from tests.support.rawdicom import CT_IMAGE, VERIFICATION, Context, RawPeer
@@ -75,9 +76,9 @@ def built_in(make_orthanc: MakeOrthanc, tmp_path: Path) -> Orthanc:
 
 
 def test_storage_classes_are_those_of_the_built_in_scp_and_the_newer_ones_of_pynetdicom(
-    built_in: Orthanc, gateway: Gateway
+    built_in: Orthanc, start_gateway: StartGateway
 ) -> None:
-    uids = _known_uids()
+    uids, gateway = _known_uids(), start_gateway(DicomAlwaysAllowFind=True)
     theirs, ours = _accepted(built_in.dicom_port, uids), _accepted(gateway.dicom_port, uids)
     assert len(theirs) > 100
     assert theirs - ours == {uid for uid, verb in SERVICES.items() if verb not in OFFERED}

@@ -24,7 +24,7 @@ CALLING_NOT_RECOGNIZED: Final = Rejected(1, 1, 3)
 CALLED_NOT_RECOGNIZED: Final = Rejected(1, 1, 7)
 ACCEPTED, USER_REJECTION, ABSTRACT_SYNTAX_NOT_SUPPORTED, TRANSFER_SYNTAXES_NOT_SUPPORTED = 0, 1, 3, 4
 
-FIND_STUDY_ROOT: Final = "1.2.840.10008.5.1.4.1.2.2.1"
+FIND_PATIENT_STUDY_ONLY: Final = "1.2.840.10008.5.1.4.1.2.3.1"
 PRIVATE_CLASS: Final = "1.2.840.99999.1.2"
 JPEG_LS: Final = "1.2.840.10008.1.2.4.80"
 JPEG_2000: Final = "1.2.840.10008.1.2.4.90"
@@ -126,10 +126,10 @@ def test_largest_a_associate_rq_of_the_standard_is_accepted(intact: Gateway) -> 
 
 def test_abstract_syntax_that_is_not_served_is_result_3_and_logged(intact: Gateway) -> None:
     log = Log(intact)
-    contexts = [Context(1), Context(3, FIND_STUDY_ROOT), Context(5, PRIVATE_CLASS), Context(7, EXPLICIT)]
+    contexts = [Context(1), Context(3, FIND_PATIENT_STUDY_ONLY), Context(5, PRIVATE_CLASS), Context(7, EXPLICIT)]
     unsupported = ABSTRACT_SYNTAX_NOT_SUPPORTED
     assert _results(intact, contexts) == {1: ACCEPTED, 3: unsupported, 5: unsupported, 7: unsupported}
-    log.expect("WARNING", "calling=RAW", "abstract syntax not supported", PRIVATE_CLASS, FIND_STUDY_ROOT)
+    log.expect("WARNING", "calling=RAW", "abstract syntax not supported", PRIVATE_CLASS, FIND_PATIENT_STUDY_ONLY)
 
 
 def test_transfer_syntaxes_of_which_none_is_known_are_result_4_and_logged(intact: Gateway) -> None:
@@ -341,7 +341,12 @@ def test_peer_with_another_address_than_its_entry_is_rejected(local: Gateway, ca
 
 def test_private_sop_class_is_stored_if_unknown_ones_are_accepted(start_gateway: StartGateway) -> None:
     generous = start_gateway(UnknownSopClassAccepted=True)
-    contexts = [Context(1, PRIVATE_CLASS), Context(3, FIND_STUDY_ROOT), Context(5, MR_IMAGE), Context(7, "2.25.77")]
+    contexts = [
+        Context(1, PRIVATE_CLASS),
+        Context(3, FIND_PATIENT_STUDY_ONLY),
+        Context(5, MR_IMAGE),
+        Context(7, "2.25.77"),
+    ]
     unsupported = ABSTRACT_SYNTAX_NOT_SUPPORTED
     assert _results(generous, contexts) == {1: ACCEPTED, 3: unsupported, 5: ACCEPTED, 7: ACCEPTED}
 

@@ -21,6 +21,7 @@ from scp.data_set_sources import Chunks
 from scp.scu import StoredInstance, c_store
 from scp.storage import StorageService
 from tests.scp.outgoing import SHORT_S, TIMEOUT_S, ct
+from tests.support.archives import no_archives
 from tests.support.data_sets import EXPLICIT, IMPLICIT
 from tests.support.processes import wait_until
 from tests.support.rawdicom import (
@@ -124,7 +125,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Env
     spool = Spool(configuration.state_directory)
     spool.prepare()
     writer, deliveries = SpoolWriter(spool), DeliveryClient(configuration.state_directory)
-    made = Environment(configuration, StorageService(configuration, writer, deliveries))
+    made = Environment(configuration, StorageService(configuration, writer, deliveries), no_archives())
     offer = made.contexts.offer
 
     def with_get(calling: str, proposed: Any) -> Offer:

@@ -1,0 +1,21 @@
+"""Orthanc as an archive, from the configuration."""
+
+from gateway.archive.orthanc import Options, OrthancArchive
+from gateway.archive.rest import OrthancRest
+from gateway.child import Settings
+from gateway.config import Configuration
+from gateway.forwarding.endpoint import endpoint
+
+
+def orthanc_archive(settings: Settings, configuration: Configuration) -> OrthancArchive:
+    """The archive of one worker. All workers together take a third of Orthanc's HTTP threads at most."""
+    options = configuration.orthanc
+    connections = max(1, options.http_threads_count // 3 // configuration.workers)
+    return OrthancArchive(
+        OrthancRest(endpoint(settings, configuration), connections),
+        Options(
+            retrieve_ae_title=options.dicom_aet,
+            case_sensitive_pn=options.case_sensitive_pn,
+            storage_access=options.storage_access_on_find,
+        ),
+    )

@@ -1,0 +1,201 @@
+"""The Query service class as SCP (PS3.4 C.4.1): from an identifier to its matches, one response for each.
+
+Responses go out as matches are found, at the speed at which the peer reads them. Between two of them the peer is
+listened to.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from gateway.archive.interface import Archives, ArchiveUnavailable, Level, Query, TooBroad
+from gateway.archive.orthanc_tags import QUERY_RETRIEVE_LEVEL, RETRIEVE_AE_TITLE
+from gateway.character_sets import of_orthanc
+from gateway.config import Configuration
+from gateway.matching.answers import AnswerEncoder
+from gateway.matching.identifier import key_of, read_keys
+from gateway.matching.keys import InvalidQuery, Key
+from scp.command_set import Command, encode_response, p_data_tf
+from scp.peer_writer import PeerWriter
+from scp.statuses import SUCCESS, Answer, Status
+from scp.upper_layer import SEND_TIMEOUT_S, UpperLayer
+
+PATIENT_ROOT: Final = "1.2.840.10008.5.1.4.1.2.1.1"
+
+# PS3.4 C.6.1.1, and what Orthanc's server takes for the same. Study Root (C.6.2.1) has no level PATIENT.
+_LEVELS: Final = {
+    "PATIENT": Level.PATIENT,
+    "PATIENTS": Level.PATIENT,
+    "STUDY": Level.STUDY,
+    "STUDIES": Level.STUDY,
+    "SERIES": Level.SERIES,
+    "IMAGE": Level.IMAGE,
+    "IMAGES": Level.IMAGE,
+    "INSTANCE": Level.IMAGE,
+    "INSTANCES": Level.IMAGE,
+}
+# What each answer has, asked for or not (PS3.4 C.4.1.1.3.2; Retrieve AE Title as Orthanc's server does).
+_ALWAYS: Final = (Key(QUERY_RETRIEVE_LEVEL, "CS"), Key(RETRIEVE_AE_TITLE, "AE"))
+_CANCELLED: Final = Answer(Status.FIND_CANCELLED, "cancelled by the peer")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A C-FIND request, and where it came from."""
+
+    context_id: int
+    request: Command
+    abstract_syntax: str
+    transfer_syntax: str
+    called_ae_title: str
+    identifier: bytes
+
+
+class Asking(Protocol):
+    """What an operation needs of its association."""
+
+    upper_layer: UpperLayer
+    peer_maximum_pdu_bytes: int
+    log: Any
+
+
+class FindService:
+    """What the queries of a worker share: archives, options."""
+
+    def __init__(self, configuration: Configuration, archives: Archives) -> None:
+        self._options = configuration.orthanc
+        self._character_set = of_orthanc(configuration.orthanc.default_encoding)
+        self._archives = archives
+
+    def operation(self, association: Asking, question: Question) -> FindOperation:
+        """Make a request ready to be run."""
+        return FindOperation(self, association, question)
+
+    def query(self, question: Question) -> Query:
+        """Decode the identifier. Raises InvalidQuery."""
+        keys = read_keys(question.identifier, question.transfer_syntax, self._character_set)
+        return Query(_level(question.abstract_syntax, keys), keys)
+
+    def answers(self, question: Question, query: Query) -> Iterator[bytes]:
+        """Yield encoded matches as they are found. Raises InvalidQuery at once, the others of Archive.find later."""
+        asked_for = (*query.keys, *(key for key in _ALWAYS if key_of(query.keys, key.tag) is None))
+        encoder = AnswerEncoder(asked_for, question.transfer_syntax, self._character_set)
+        return map(encoder.encode, self._archives.of(question.called_ae_title).find(query))
+
+    def limit(self, level: Level) -> int | None:
+        """LimitFindInstances or LimitFindResults; None for no limit."""
+        options = self._options
+        return (options.limit_find_instances if level is Level.IMAGE else options.limit_find_results) or None
+
+
+def _level(abstract_syntax: str, keys: tuple[Key, ...]) -> Level:
+    key = key_of(keys, QUERY_RETRIEVE_LEVEL)
+    name = key.value.strip(" \0").upper() if key is not None else ""
+    level = _LEVELS.get(name)
+    if level is None:
+        reason = "Query/Retrieve Level is unknown" if name else "Query/Retrieve Level is missing"
+        raise InvalidQuery(reason, QUERY_RETRIEVE_LEVEL, mismatch=True)
+    if level is Level.PATIENT and abstract_syntax != PATIENT_ROOT:
+        raise InvalidQuery("Study Root has no level PATIENT", QUERY_RETRIEVE_LEVEL, mismatch=True)
+    return level
+
+
+class FindOperation:
+    """One query (scp.operations.Operation)."""
+
+    def __init__(self, service: FindService, association: Asking, question: Question) -> None:
+        self._service = service
+        self._association = association
+        self._upper_layer = association.upper_layer
+        self._writer = PeerWriter(association.upper_layer, SEND_TIMEOUT_S)
+        self._question = question
+        self._log = association.log.bind(message_id=question.request.message_id)
+        self._cancelled = False
+        self._sent = 0
+
+    @property
+    def message_id(self) -> int:
+        """See Operation."""
+        return self._question.request.message_id
+
+    def cancel(self) -> None:
+        """See Operation."""
+        self._cancelled = True
+
+    def run(self) -> None:
+        """See Operation."""
+        started = time.monotonic()
+        level = ""
+        try:
+            query = self._service.query(self._question)
+            level = query.level.name
+            answer = self._send_matches(self._service.answers(self._question, query), self._service.limit(query.level))
+        except InvalidQuery as error:
+            status = Status.FIND_DOES_NOT_MATCH if error.mismatch else Status.FIND_UNABLE
+            answer = Answer(status, str(error), error.tag)
+        except ArchiveUnavailable as error:
+            answer = Answer(Status.FIND_OUT_OF_RESOURCES, f"the archive does not answer: {error}")
+        except TooBroad as error:
+            answer = Answer(Status.FIND_OUT_OF_RESOURCES, f"the query matches too much: {error}")
+        if answer is None:
+            return  # nobody is there any more
+        self._end(answer, level, time.monotonic() - started)
+
+    def _send_matches(self, answers: Iterator[bytes], limit: int | None) -> Answer | None:
+        """Send one response for each; None when the peer does not want to hear an end."""
+        question = self._question
+        size = self._association.peer_maximum_pdu_bytes
+        pending = encode_response(question.request, Status.FIND_PENDING.code, data_set=True)
+        command = p_data_tf(question.context_id, pending, size)
+        for answer in answers:
+            self._listen()
+            if not self._is_associated:
+                return None
+            if self._cancelled:
+                return _CANCELLED
+            if self._sent == limit:
+                return Answer(Status.FIND_CANCELLED, f"more than {limit} matches")
+            self._send(command + p_data_tf(question.context_id, answer, size, data_set=True))
+            self._sent += 1
+        self._listen()
+        if not self._is_associated:
+            return None
+        return _CANCELLED if self._cancelled else SUCCESS
+
+    def _end(self, answer: Answer, level: str, seconds: float) -> None:
+        question = self._question
+        status = f"0x{answer.status.code:04X}"
+        done = {"query_level": level, "matches": self._sent, "seconds": round(seconds, 3)}
+        if answer.status in (Status.SUCCESS, Status.FIND_CANCELLED):
+            reason = {"reason": answer.comment} if answer.comment else {}
+            self._log.info("C-FIND answered", status=status, **reason, **done)
+        else:
+            self._log.warning("C-FIND failed", status=status, reason=answer.comment, **done)
+        response = encode_response(
+            question.request,
+            answer.status.code,
+            error_comment=answer.comment,
+            offending_element=answer.offending_element,
+        )
+        self._send(p_data_tf(question.context_id, response, self._association.peer_maximum_pdu_bytes))
+
+    @property
+    def _is_associated(self) -> bool:
+        """False after A-ABORT, a lost connection, and A-RELEASE-RQ, which does not wait for the end of a query."""
+        return bool(self._upper_layer.state_machine.current_state == "Sta6")
+
+    def _listen(self) -> None:
+        """Read what the peer has said: C-CANCEL, A-ABORT, A-RELEASE-RQ. Does not wait if it said nothing."""
+        while self._is_associated and self._upper_layer.has_input:
+            self._upper_layer.step(time.monotonic() + SEND_TIMEOUT_S)
+
+    def _send(self, pdus: bytes) -> None:
+        # while we wait to write, a response to another request must not get in between
+        self._upper_layer.hold()
+        try:
+            self._writer.write(pdus)
+        finally:
+            self._upper_layer.unhold()
