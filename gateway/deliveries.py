@@ -6,12 +6,18 @@ A Unix socket (SOCK_SEQPACKET: one JSON object per packet) in the state director
     {"deliver": PATH, "size": N, "sop": UID, "id": ORTHANC_ID}      `Acknowledge` "Stored": wanted now
     {"withdraw": PATH}                                              the deadline of a "deliver" is over
     {"rescan": true}                                                look into `ready` (after a reconnect)
+    {"barrier": N, "wanted": {...}}                                 is what could match a query in Orthanc?
+    {"forget": N}                                                   the deadline of a "barrier" is over
+    {"flushed": N}                                                  all that is acknowledged has been told
 
-and hears {"outcome": PATH, "result": "delivered" | "refused" | "withdrawn", "reason": TEXT} for each "deliver".
+and hears {"outcome": PATH, "result": "delivered" | "refused" | "withdrawn", "reason": TEXT} for each "deliver",
+{"barrier": N} when it is, and {"flush": N}: tell what is acknowledged. With "ready" and "deliver" go Patient ID,
+Study and Series Instance UID too ("patient", "study", "series").
 A message lost with the connection loses nothing: the folder is the truth, and a new connection starts with a rescan.
 """
 
 import contextlib
+import itertools
 import json
 import queue
 import socket
@@ -42,6 +48,35 @@ class Outcome:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a query could match, by unique keys; of a key without values anything."""
+
+    patient_ids: frozenset[str] = frozenset()
+    study_instance_uids: frozenset[str] = frozenset()
+    series_instance_uids: frozenset[str] = frozenset()
+    sop_instance_uids: frozenset[str] = frozenset()
+
+    def may_be(self, delivery: Delivery) -> bool:
+        """Whether the query could match this instance; an identifier that is not known could be any."""
+        pairs = (
+            (self.patient_ids, delivery.patient_id),
+            (self.study_instance_uids, delivery.study_instance_uid),
+            (self.series_instance_uids, delivery.series_instance_uid),
+            (self.sop_instance_uids, delivery.sop_instance_uid),
+        )
+        return all(not wanted or not known or known in wanted for wanted, known in pairs)
+
+    def to_json(self) -> dict[str, list[str]]:
+        """As it travels."""
+        return {name: sorted(getattr(self, name)) for name in self.__slots__}
+
+    @classmethod
+    def from_json(cls, values: dict[str, list[str]]) -> "Wanted":
+        """As it came."""
+        return cls(**{name: frozenset(values[name]) for name in cls.__slots__})
+
+
 class DeliveryClient:
     """A worker's connection to the forwarder. Thread-safe; reconnects by itself."""
 
@@ -51,14 +86,47 @@ class DeliveryClient:
         self._connection: socket.socket | None = None
         self._waiting: dict[str, queue.SimpleQueue[Outcome]] = {}
         self._pending: dict[str, dict[str, Any]] = {}
+        # Acknowledged, or about to be, and not told yet; and what a flush has told in the meantime.
+        self._untold: dict[Path, Delivery] = {}
+        self._told: set[Path] = set()
+        self._numbers = itertools.count(1)
+        self._barriers: dict[int, threading.Event] = {}
         self._stopped = threading.Event()
         self._log = get_logger()
         self._thread = threading.Thread(target=self._run, name="deliveries", daemon=True)
         self._thread.start()
 
+    def expect(self, delivery: Delivery) -> None:
+        """`delivery` is in `ready`, and `ready` will be called once the sender has its answer."""
+        with self._lock:
+            self._untold[delivery.path] = delivery
+
     def ready(self, delivery: Delivery) -> None:
         """Say that `delivery` is in `ready`. Never fails: if nobody hears it, the next rescan finds it."""
+        with self._lock:
+            self._untold.pop(delivery.path, None)
+            if delivery.path in self._told:
+                self._told.discard(delivery.path)
+                return
         self._send(_describe("ready", delivery.path.name, delivery))
+
+    def wait_for(self, wanted: Wanted, timeout_s: float) -> bool:
+        """Wait until all that was acknowledged before, by any worker, and that a query could match is in Orthanc or
+        has failed; False when that takes longer than `timeout_s`."""
+        number, done = next(self._numbers), threading.Event()
+        message = {"barrier": number, "wanted": wanted.to_json()}
+        with self._lock:
+            self._barriers[number] = done
+        try:
+            self._flush()
+            self._send(message)
+            if done.wait(timeout_s):
+                return True
+            self._send({"forget": number})
+            return False
+        finally:
+            with self._lock:
+                del self._barriers[number]
 
     def deliver(self, delivery: Delivery, deadline_s: float) -> Outcome:
         """Have `delivery` (in `incoming`) stored in Orthanc now; wait at most `deadline_s`, and a grace if
@@ -91,6 +159,13 @@ class DeliveryClient:
             if self._connection is not None:
                 with contextlib.suppress(OSError):
                     self._connection.shutdown(socket.SHUT_RDWR)
+
+    def _flush(self) -> None:
+        with self._lock:
+            untold, self._untold = self._untold, {}
+            self._told.update(untold)
+        for delivery in untold.values():
+            self._send(_describe("ready", delivery.path.name, delivery))
 
     def _send(self, message: dict[str, Any]) -> None:
         data = json.dumps(message).encode()
@@ -127,11 +202,20 @@ class DeliveryClient:
                 connection.send(json.dumps(message).encode())
             self._connection = connection
         while packet := connection.recv(MAXIMUM_MESSAGE_BYTES):
-            answer = json.loads(packet)
-            with self._lock:
-                answers = self._waiting.get(answer["outcome"])
-            if answers is not None:
-                answers.put(Outcome(answer["result"], answer["reason"]))
+            self._hear(json.loads(packet))
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        if "flush" in message:
+            self._flush()
+            self._send({"flushed": message["flush"]})
+            return
+        with self._lock:
+            barrier = self._barriers.get(message.get("barrier", 0))
+            answers = self._waiting.get(message.get("outcome", ""))
+        if barrier is not None:
+            barrier.set()
+        if answers is not None:
+            answers.put(Outcome(message["result"], message["reason"]))
 
 
 def _timeval(seconds: float) -> bytes:
@@ -139,7 +223,15 @@ def _timeval(seconds: float) -> bytes:
 
 
 def _describe(verb: str, name: str, delivery: Delivery) -> dict[str, Any]:
-    return {verb: name, "size": delivery.size, "sop": delivery.sop_instance_uid, "id": delivery.orthanc_id}
+    return {
+        verb: name,
+        "size": delivery.size,
+        "sop": delivery.sop_instance_uid,
+        "id": delivery.orthanc_id,
+        "patient": delivery.patient_id,
+        "study": delivery.study_instance_uid,
+        "series": delivery.series_instance_uid,
+    }
 
 
 def request_rescan(state_directory: Path) -> bool:

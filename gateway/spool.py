@@ -276,3 +276,7 @@ class Delivery:
     size: int
     sop_instance_uid: str
     orthanc_id: str
+    # For queries that must see it; "" where it is not known.
+    patient_id: str = ""
+    study_instance_uid: str = ""
+    series_instance_uid: str = ""

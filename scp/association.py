@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, cast
 
 import pydicom.config
@@ -34,7 +35,7 @@ from scp.associate_primitives import associate_response
 from scp.associate_request import AssociateRequest
 from scp.command_set import C_CANCEL_RQ, C_ECHO_RQ, C_FIND_RQ, C_STORE_RQ, Command, encode_response, p_data_tf
 from scp.contexts import ContextPolicy, Offer
-from scp.find import FindService, Question
+from scp.find import FindService
 from scp.messages import MessageReceiver
 from scp.negotiation import (
     ABSTRACT_SYNTAX_NOT_SUPPORTED,
@@ -42,7 +43,7 @@ from scp.negotiation import (
     TRANSFER_SYNTAXES_NOT_SUPPORTED,
     negotiate,
 )
-from scp.operations import Operation, Operations
+from scp.operations import Operations
 from scp.requests import RequestSender
 from scp.statuses import Answer, Status
 from scp.storage import AssociationStore, Peers, StorageService
@@ -155,7 +156,7 @@ class AcceptedAssociation(Association):
         # For requests of ours on this association: sub-operations, reports.
         self.requests = RequestSender(self, SEND_TIMEOUT_S)
         # Requests of the peer with several responses: queries.
-        self.operations = Operations(self._begin_operation)
+        self.operations = Operations(partial(environment.find.operation, self))
         # What the peer receives at most in a P-DATA-TF PDU; 0 is unlimited.
         self.peer_maximum_pdu_bytes = 0
         self._admission: Admission
@@ -255,18 +256,6 @@ class AcceptedAssociation(Association):
             self.log = self.log.bind(certificate=next(iter(names(self._certificate)), "without name"))
         self.log.debug("TLS handshake done", version=connection.version)
         return connection
-
-    def _begin_operation(self, context_id: int, request: Command, identifier: bytes) -> Operation:
-        context = self._accepted_cx[context_id]
-        question = Question(
-            context_id=context_id,
-            request=request,
-            abstract_syntax=str(context.abstract_syntax),
-            transfer_syntax=str(context.transfer_syntax[0]),
-            called_ae_title=self.upper_layer.ae_titles[0],
-            identifier=identifier,
-        )
-        return self._environment.find.operation(self, question)
 
     def _negotiate(self) -> bool:
         """Wait for the A-ASSOCIATE-RQ and answer it; True when the association is established."""

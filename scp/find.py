@@ -7,7 +7,7 @@ listened to.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -61,6 +61,10 @@ class Asking(Protocol):
     peer_maximum_pdu_bytes: int
     log: Any
 
+    @property
+    def accepted_context_ids(self) -> Mapping[int, Any]:
+        """Accepted presentation contexts by ID."""
+
 
 class FindService:
     """What the queries of a worker share: archives, options."""
@@ -70,8 +74,17 @@ class FindService:
         self._character_set = of_orthanc(configuration.orthanc.default_encoding)
         self._archives = archives
 
-    def operation(self, association: Asking, question: Question) -> FindOperation:
+    def operation(self, association: Asking, context_id: int, request: Command, identifier: bytes) -> FindOperation:
         """Make a request ready to be run."""
+        context = association.accepted_context_ids[context_id]
+        question = Question(
+            context_id=context_id,
+            request=request,
+            abstract_syntax=str(context.abstract_syntax),
+            transfer_syntax=str(context.transfer_syntax[0]),
+            called_ae_title=association.upper_layer.ae_titles[0],
+            identifier=identifier,
+        )
         return FindOperation(self, association, question)
 
     def query(self, question: Question) -> Query:

@@ -178,6 +178,7 @@ class IncomingInstance:
         except OSError as error:
             return _spool_trouble(error)
         self._ready = _delivery(file, header)
+        self._service.deliveries.expect(self._ready)
         return SUCCESS
 
     def _store_now(self, file: IncomingFile, header: Header) -> Answer:
@@ -203,6 +204,9 @@ def _delivery(file: IncomingFile, header: Header) -> Delivery:
         orthanc_id=orthanc_id(
             header.patient_id, header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid
         ),
+        patient_id=header.patient_id,
+        study_instance_uid=header.study_instance_uid,
+        series_instance_uid=header.series_instance_uid,
     )
 
 

@@ -116,7 +116,7 @@ def main() -> None:
     configure_pynetdicom()
     writer = SpoolWriter(Spool(configuration.state_directory))
     deliveries = DeliveryClient(configuration.state_directory)
-    archives = Archives(orthanc_archive(settings, configuration), {})
+    archives = Archives(orthanc_archive(settings, configuration, deliveries), {})
     environment = Environment(configuration, StorageService(configuration, writer, deliveries), archives)
     # What is loaded by now stays. Looking through it again and again would stop all associations for 20 ms.
     gc.collect()

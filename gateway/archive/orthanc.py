@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO, Literal
 
+from gateway.archive.barrier import QueryBarrier
 from gateway.archive.interface import ArchiveUnavailable, EncodedInstance, InstanceReference, Level, Query
 from gateway.archive.orthanc_files import StoredFiles
 from gateway.archive.orthanc_lookup import lookup
@@ -71,8 +72,10 @@ class _Plan:
 class OrthancArchive:
     """The Archive (gateway.archive.interface) that Orthanc is. One for a process: it keeps connections and threads."""
 
-    def __init__(self, rest: OrthancRest, options: Options) -> None:
+    def __init__(self, rest: OrthancRest, options: Options, barrier: QueryBarrier | None = None) -> None:
+        """`barrier`: what a query waits for before Orthanc is asked."""
         self._rest = rest
+        self._barrier = barrier
         self._options = options
         self._resources = OrthancResources(rest)
         self._executor = ThreadPoolExecutor(rest.connections, thread_name_prefix="archive")
@@ -80,7 +83,7 @@ class OrthancArchive:
     def find(self, query: Query) -> Iterator[Attributes]:
         """See Archive."""
         plan = _Plan(query, self._options)
-        return iter(()) if plan.is_empty else self._find(plan)
+        return iter(()) if plan.is_empty else self._find(plan, query)
 
     def list_instances(self, level: Level, unique_keys: Sequence[str]) -> list[InstanceReference]:
         """See Archive."""
@@ -107,7 +110,9 @@ class OrthancArchive:
         if judgement.verdict not in (Verdict.DELIVERED, Verdict.ALREADY_STORED):
             raise ArchiveUnavailable(judgement.reason)
 
-    def _find(self, plan: _Plan) -> Iterator[Attributes]:
+    def _find(self, plan: _Plan, query: Query) -> Iterator[Attributes]:
+        if self._barrier is not None:
+            self._barrier.wait(query)
         parents = _Parents(self._resources)
         related = Related(self._resources, plan.computed_tags)
         files = StoredFiles(self._rest, self._resources, self._executor, plan.file_keys)

@@ -1,13 +1,15 @@
 """Orthanc as an archive, from the configuration."""
 
+from gateway.archive.barrier import QueryBarrier
 from gateway.archive.orthanc import Options, OrthancArchive
 from gateway.archive.rest import OrthancRest
 from gateway.child import Settings
 from gateway.config import Configuration
+from gateway.deliveries import DeliveryClient
 from gateway.forwarding.endpoint import endpoint
 
 
-def orthanc_archive(settings: Settings, configuration: Configuration) -> OrthancArchive:
+def orthanc_archive(settings: Settings, configuration: Configuration, deliveries: DeliveryClient) -> OrthancArchive:
     """The archive of one worker. All workers together take a third of Orthanc's HTTP threads at most."""
     options = configuration.orthanc
     connections = max(1, options.http_threads_count // 3 // configuration.workers)
@@ -18,4 +20,5 @@ def orthanc_archive(settings: Settings, configuration: Configuration) -> Orthanc
             case_sensitive_pn=options.case_sensitive_pn,
             storage_access=options.storage_access_on_find,
         ),
+        QueryBarrier(deliveries, configuration.gateway.query_barrier_timeout),
     )

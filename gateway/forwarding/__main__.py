@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from gateway.child import Settings, read_settings
 from gateway.config import Configuration
-from gateway.deliveries import MAXIMUM_MESSAGE_BYTES, SOCKET_NAME, Result
+from gateway.deliveries import MAXIMUM_MESSAGE_BYTES, SOCKET_NAME, Result, Wanted
+from gateway.forwarding.barriers import Barriers
 from gateway.forwarding.endpoint import endpoint
 from gateway.forwarding.forwarder import Forwarder, Sender
 from gateway.forwarding.transports import Endpoint, HttpTransport, PluginTransport, Transport
@@ -45,11 +46,11 @@ class Listener:
         address.chmod(0o600)
         self._socket.listen(128)
 
-    def run(self, forwarder: Forwarder) -> None:
+    def run(self, forwarder: Forwarder, barriers: Barriers) -> None:
         """Accept for ever."""
         while True:
             connection, _address = self._socket.accept()
-            threading.Thread(target=self._serve, args=(connection, forwarder), daemon=True).start()
+            threading.Thread(target=self._serve, args=(connection, forwarder, barriers), daemon=True).start()
 
     def on_outcome(self, path: Path, result: Result, reason: str) -> None:
         """Tell the worker that waits for `path`, if one does."""
@@ -59,10 +60,13 @@ class Listener:
             with contextlib.suppress(OSError):
                 connection.send(json.dumps({"outcome": str(path), "result": result, "reason": reason}).encode())
 
-    def _serve(self, connection: socket.socket, forwarder: Forwarder) -> None:
+    def _serve(self, connection: socket.socket, forwarder: Forwarder, barriers: Barriers) -> None:
+        barriers.join(connection)
         try:
             while packet := connection.recv(MAXIMUM_MESSAGE_BYTES):
-                self._handle(json.loads(packet), connection, forwarder)
+                message = json.loads(packet)
+                if not _handle_barrier(message, connection, barriers):
+                    self._handle(message, connection, forwarder)
         except OSError as error:
             self._log.warning("lost a worker", reason=str(error))
         finally:
@@ -73,8 +77,9 @@ class Listener:
             for path in orphans:
                 if not forwarder.queue.withdraw(path):
                     forwarder.do_not_retry(path)
-            connection.close()
             forwarder.rescan()
+            barriers.leave(connection)
+            connection.close()
 
     def _handle(self, message: dict[str, Any], connection: socket.socket, forwarder: Forwarder) -> None:
         if "ready" in message:
@@ -94,8 +99,29 @@ class Listener:
             forwarder.rescan()
 
 
+def _handle_barrier(message: dict[str, Any], connection: socket.socket, barriers: Barriers) -> bool:
+    """Whether the message was about barriers."""
+    if "barrier" in message:
+        barriers.ask(connection, message["barrier"], Wanted.from_json(message["wanted"]))
+    elif "forget" in message:
+        barriers.forget(connection, message["forget"])
+    elif "flushed" in message:
+        barriers.flushed(connection, message["flushed"])
+    else:
+        return False
+    return True
+
+
 def _delivery(path: Path, message: dict[str, Any]) -> Delivery:
-    return Delivery(path, int(message["size"]), str(message["sop"]), str(message["id"]))
+    return Delivery(
+        path,
+        int(message["size"]),
+        str(message["sop"]),
+        str(message["id"]),
+        patient_id=str(message.get("patient", "")),
+        study_instance_uid=str(message.get("study", "")),
+        series_instance_uid=str(message.get("series", "")),
+    )
 
 
 def main() -> None:
@@ -112,15 +138,21 @@ def main() -> None:
     spool = Spool(configuration.state_directory)
     where = endpoint(settings, configuration)
     listener = Listener(configuration.state_directory / SOCKET_NAME, spool)
-    forwarder = Forwarder(spool, section, listener.on_outcome)
+
+    def on_outcome(path: Path, result: Result, reason: str) -> None:
+        listener.on_outcome(path, result, reason)
+        barriers.ended(path)
+
+    forwarder = Forwarder(spool, section, on_outcome)
+    barriers = Barriers(forwarder.queue, spool.ready)
     threads = [
         threading.Thread(target=forwarder.run, args=(sender,), daemon=True)
         for sender in _senders(settings, configuration, where)
     ]
     for thread in threads:
         thread.start()
-    threading.Thread(target=listener.run, args=(forwarder,), daemon=True).start()
-    threading.Thread(target=_start_up, args=(forwarder, where), daemon=True).start()
+    threading.Thread(target=listener.run, args=(forwarder, barriers), daemon=True).start()
+    threading.Thread(target=_start_up, args=(forwarder, barriers, where), daemon=True).start()
     if configuration.gateway.modalities_refresh > 0:
         refresh = ModalitiesRefresh(configuration, where, in_orthanc=settings.in_orthanc)
         threading.Thread(target=refresh.run, daemon=True).start()
@@ -138,8 +170,9 @@ def _die(arguments: threading.ExceptHookArgs) -> None:
     os._exit(1)
 
 
-def _start_up(forwarder: Forwarder, where: Endpoint) -> None:
+def _start_up(forwarder: Forwarder, barriers: Barriers, where: Endpoint) -> None:
     forwarder.rescan()
+    barriers.complete()
     forwarder.check_delivered(HttpTransport(where))
 
 

@@ -8,7 +8,7 @@ import time
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -144,7 +144,7 @@ class Forwarder:
                 target = move(path, self._spool.ready)
             except FileNotFoundError:
                 return True  # its time was over just now
-            self.queue.add(Delivery(target, delivery.size, delivery.sop_instance_uid, delivery.orthanc_id))
+            self.queue.add(replace(delivery, path=target))
         return status in (200, 404)
 
     def _identify(self, path: Path) -> Delivery | None:
@@ -346,7 +346,15 @@ def _read_delivery(path: Path) -> Delivery:
     identifier = orthanc_id(
         header.patient_id, header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid
     )
-    return Delivery(path, size, header.sop_instance_uid, identifier)
+    return Delivery(
+        path,
+        size,
+        header.sop_instance_uid,
+        identifier,
+        patient_id=header.patient_id,
+        study_instance_uid=header.study_instance_uid,
+        series_instance_uid=header.series_instance_uid,
+    )
 
 
 def _zip(batch: Iterable[Delivery]) -> bytes:

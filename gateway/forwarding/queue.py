@@ -41,6 +41,7 @@ class DeliveryQueue:
         self._behind: dict[str, deque[Delivery]] = {}
         self._known: dict[Path, Delivery] = {}
         self._alone: set[Path] = set()
+        self._hurried: set[Path] = set()
         self._numbers = itertools.count()
         self._held_until: float | None = None
         # While held: what was given out to try whether the trouble is over, and has no outcome yet.
@@ -71,6 +72,19 @@ class DeliveryQueue:
                     self._changed.notify()  # for the others, who was woken looks again in time
             return True
 
+    def hurry(self, is_wanted: Callable[[Delivery], bool]) -> set[Path]:
+        """Have all deliveries that are wanted given out before others, and at once; return their paths."""
+        with self._changed:
+            wanted = [path for path, delivery in self._known.items() if is_wanted(delivery)]
+            self._hurried.update(wanted)
+            for path in reversed(wanted):
+                self._patience_ends[path] = -math.inf
+                if path in self._next:
+                    self._next.move_to_end(path, last=False)
+            if wanted:
+                self._changed.notify_all()
+            return set(wanted)
+
     def take(self, maximum_count: int) -> list[Delivery]:
         """Wait for the next batch: small instances together, anything else alone. Empty once stopped."""
         with self._changed:
@@ -95,6 +109,7 @@ class DeliveryQueue:
             del self._known[delivery.path]
             del self._patience_ends[delivery.path]
             self._alone.discard(delivery.path)
+            self._hurried.discard(delivery.path)
             self._end_probe(delivery)
             del self._active[delivery.sop_instance_uid]
             waiting = self._behind.get(delivery.sop_instance_uid)
@@ -144,6 +159,7 @@ class DeliveryQueue:
             waiting = self._behind.get(delivery.sop_instance_uid, deque())
             if delivery in waiting:
                 waiting.remove(delivery)
+                self._hurried.discard(path)
                 del self._known[path]
                 del self._patience_ends[path]
                 if not waiting:
@@ -166,6 +182,8 @@ class DeliveryQueue:
     def _activate(self, delivery: Delivery) -> None:
         self._active[delivery.sop_instance_uid] = delivery
         self._next[delivery.path] = delivery
+        if delivery.path in self._hurried:
+            self._next.move_to_end(delivery.path, last=False)
 
     def _end_probe(self, delivery: Delivery) -> None:
         # A probe may end without an answer, for example because its files are gone: then another must follow.

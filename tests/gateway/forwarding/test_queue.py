@@ -363,3 +363,18 @@ def test_urgent_and_repeated_deliveries_do_not_wait_for_a_pause() -> None:
     taken = held.take() + held.take()
     held.add(4)
     assert wanted in taken
+
+
+def test_what_is_hurried_goes_first_and_at_once_and_in_its_order() -> None:
+    queue = DeliveryQueue(quiet_s=60, patience_s=60)
+    deliveries = [Delivery(Path(str(number)), SMALL_BYTES + 1, str(number), "") for number in range(6)]
+    later = Delivery(Path("later"), SMALL_BYTES + 1, "4", "")
+    for delivery in (*deliveries, later):
+        queue.add(delivery)
+    wanted = {deliveries[2].path, deliveries[4].path, later.path}
+    assert queue.hurry(lambda delivery: delivery.path in wanted) == wanted
+    taken = [queue.take(1)[0] for _ in range(2)]
+    assert taken == [deliveries[2], deliveries[4]]
+    queue.done(deliveries[4])
+    assert queue.take(1) == [later]
+    assert queue.hurry(lambda delivery: False) == set()

@@ -1,0 +1,134 @@
+"""Barriers, with real sockets to workers and a real queue."""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.deliveries import Wanted
+from gateway.forwarding.barriers import Barriers
+from gateway.forwarding.queue import DeliveryQueue
+from gateway.spool import Delivery
+
+READY = Path("/spool/ready")
+DEADLINE_S = 20
+
+
+class Worker:
+    """A worker's end of its connection."""
+
+    def __init__(self, barriers: Barriers) -> None:
+        self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.ours.settimeout(DEADLINE_S)
+        barriers.join(self.theirs)
+
+    def hear(self) -> Any:
+        return json.loads(self.ours.recv(65536))
+
+    def has_heard_nothing(self) -> bool:
+        return not select.select([self.ours], [], [], 0)[0]
+
+
+def delivery(name: str, patient: str = "P1", study: str = "1.1", folder: Path = READY) -> Delivery:
+    return Delivery(folder / name, 1, f"1.{name}", "", patient, study, "1.1.1")
+
+
+@pytest.fixture
+def queue() -> DeliveryQueue:
+    return DeliveryQueue(quiet_s=60, patience_s=60)
+
+
+@pytest.fixture
+def barriers(queue: DeliveryQueue) -> Iterator[Barriers]:
+    made = Barriers(queue, READY)
+    made.complete()
+    yield made
+
+
+def end(barriers: Barriers, queue: DeliveryQueue, one: Delivery) -> None:
+    """As the forwarder does."""
+    assert queue.take(1) == [one]
+    queue.done(one)
+    barriers.ended(one.path)
+
+
+def test_nothing_to_wait_for_is_said_at_once(barriers: Barriers, queue: DeliveryQueue) -> None:
+    worker = Worker(barriers)
+    queue.add(delivery("other", patient="P2"))
+    queue.add(delivery("not-acknowledged", folder=Path("/spool/incoming/1")))
+    barriers.ask(worker.theirs, 7, Wanted(patient_ids=frozenset({"P1"})))
+    assert worker.hear() == {"barrier": 7}
+
+
+def test_what_could_match_is_waited_for_and_sent_first(barriers: Barriers, queue: DeliveryQueue) -> None:
+    worker = Worker(barriers)
+    first, second = delivery("a", study="1.2"), delivery("b")
+    queue.add(first)
+    queue.add(second)
+    barriers.ask(worker.theirs, 1, Wanted(study_instance_uids=frozenset({"1.1"})))
+    assert worker.has_heard_nothing()
+    end(barriers, queue, second)
+    assert worker.hear() == {"barrier": 1}
+
+
+def test_what_comes_after_the_question_is_not_waited_for(barriers: Barriers, queue: DeliveryQueue) -> None:
+    worker = Worker(barriers)
+    before = delivery("a")
+    queue.add(before)
+    barriers.ask(worker.theirs, 1, Wanted())
+    queue.add(delivery("b"))
+    end(barriers, queue, before)
+    assert worker.hear() == {"barrier": 1}
+
+
+def test_other_workers_say_first_what_they_have_acknowledged(barriers: Barriers, queue: DeliveryQueue) -> None:
+    asking, other = Worker(barriers), Worker(barriers)
+    barriers.ask(asking.theirs, 1, Wanted())
+    number = other.hear()["flush"]
+    assert asking.has_heard_nothing()
+    untold = delivery("a")
+    queue.add(untold)
+    barriers.flushed(other.theirs, number)
+    assert asking.has_heard_nothing()
+    end(barriers, queue, untold)
+    assert asking.hear() == {"barrier": 1}
+
+
+def test_a_worker_that_dies_is_not_waited_for(barriers: Barriers) -> None:
+    asking, other = Worker(barriers), Worker(barriers)
+    barriers.ask(asking.theirs, 1, Wanted())
+    barriers.leave(other.theirs)
+    assert asking.hear() == {"barrier": 1}
+
+
+def test_the_start_is_waited_for(queue: DeliveryQueue) -> None:
+    barriers = Barriers(queue, READY)
+    worker = Worker(barriers)
+    barriers.ask(worker.theirs, 1, Wanted())
+    assert worker.has_heard_nothing()
+    barriers.complete()
+    assert worker.hear() == {"barrier": 1}
+
+
+def test_a_forgotten_barrier_says_nothing(barriers: Barriers, queue: DeliveryQueue) -> None:
+    worker = Worker(barriers)
+    one = delivery("a")
+    queue.add(one)
+    barriers.ask(worker.theirs, 1, Wanted())
+    barriers.forget(worker.theirs, 1)
+    end(barriers, queue, one)
+    barriers.ask(worker.theirs, 2, Wanted())
+    assert worker.hear() == {"barrier": 2}
+
+
+def test_an_instance_of_which_little_is_known_could_be_any() -> None:
+    wanted = Wanted(patient_ids=frozenset({"P1"}), sop_instance_uids=frozenset({"1.a"}))
+    assert wanted.may_be(delivery("a", patient=""))
+    assert not wanted.may_be(delivery("b", patient=""))
+    assert Wanted.from_json(wanted.to_json()) == wanted
