@@ -117,5 +117,5 @@ def keys(level: str, **values: str) -> Dataset:
     data_set = Dataset()
     data_set.QueryRetrieveLevel = level
     for keyword, value in values.items():
-        setattr(data_set, keyword, value)
+        setattr(data_set, keyword, int(value) if keyword == "Rows" and value else value)
     return data_set
