@@ -25,6 +25,8 @@ class Settings:
     authorization: str | None = None
     control_fd: int | None = None
     post_fd: int | None = None
+    # What Orthanc deletes, as the glue hears it; only if quotas count.
+    changes_fd: int | None = None
 
     @property
     def in_orthanc(self) -> bool:

@@ -25,6 +25,8 @@ from gateway.character_sets import ORTHANC_ENCODINGS
 from gateway.orthanc_json import ConfigurationError
 from gateway.passcodes import PasscodeHash
 from gateway.peers import parse_network
+from gateway.quotas.options import QuotasSection
+from gateway.section import Section
 from gateway.tls_options import TlsOptions
 
 MINIMUM_PDU_BYTES: Final = 4096
@@ -66,18 +68,16 @@ def _check_network(value: Any) -> Any:
 NetworkText = Annotated[str, BeforeValidator(_check_network)]
 
 
-class _Section(BaseModel):
-    """A section of ours: PascalCase keys, nothing unknown, no silent conversion."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        alias_generator=lambda name: "".join(part.capitalize() for part in name.split("_")),
-    )
+def _check_database(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith("postgresql+psycopg://"):
+        raise ValueError("expected postgresql+psycopg://USER:PASSWORD@HOST/DATABASE")
+    return value
 
 
-class ForwardingSection(_Section):
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_check_database)]
+
+
+class ForwardingSection(Section):
     """`DicomGateway.Forwarding`: how what was received gets into Orthanc."""
 
     transport: Literal["Plugin", "Http"] = "Http"
@@ -99,7 +99,7 @@ class ForwardingSection(_Section):
         return self
 
 
-class OrthancSection(_Section):
+class OrthancSection(Section):
     """`DicomGateway.Orthanc`: where Orthanc is, for a gateway that runs without the plugin."""
 
     url: Annotated[str, Field(pattern=r"^https?://[^\s/]+(/[^\s]*)?$")] = "http://127.0.0.1:8042"
@@ -115,7 +115,7 @@ class OrthancSection(_Section):
         return self
 
 
-class LogSection(_Section):
+class LogSection(Section):
     """`DicomGateway.Log`."""
 
     level: Literal["ERROR", "WARNING", "INFO", "DEBUG"] = "INFO"
@@ -131,18 +131,18 @@ UserName = Annotated[str, Field(min_length=1, max_length=255)]
 PasscodeText = Annotated[str, AfterValidator(_check_passcode_hash)]
 
 
-class UsersSection(_Section):
+class UsersSection(Section):
     """`DicomGateway.Users`: who may associate, by user identity negotiation; null stands for no passcode."""
 
     required: bool = True
     accepted: dict[UserName, PasscodeText | None]
 
 
-class GatewaySection(_Section):
+class GatewaySection(Section):
     """The section `DicomGateway`."""
 
     state_directory: str = "/var/lib/dicom-gateway"
-    database: str | None = None
+    database: DatabaseUrl | None = None
     virtual_env: str | None = None
     workers: Annotated[int, Field(ge=0, le=64)] = 0
     acknowledge: TransferMode | dict[AeTitle, TransferMode] = "Spooled"
@@ -160,6 +160,7 @@ class GatewaySection(_Section):
         default_factory=dict
     )
     users: UsersSection | None = None
+    quotas: QuotasSection = Field(default_factory=QuotasSection)
     forwarding: ForwardingSection = Field(default_factory=ForwardingSection)
     orthanc: OrthancSection | None = None
     log: LogSection = Field(default_factory=LogSection)

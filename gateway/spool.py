@@ -85,6 +85,20 @@ class Spool:
                 alive.append(folder.name)
         return alive
 
+    def is_alive(self, writer: str) -> bool:
+        """Whether the process lives whose folder in `incoming` is `writer`."""
+        try:
+            fd = os.open(self.incoming / writer / _LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
     def names(self, folder: Path) -> list[str]:
         """Names of the instances in one of the four folders, oldest first."""
         with os.scandir(folder) as entries:
@@ -177,6 +191,11 @@ class SpoolWriter:
         self._lock = lock
         self._ready_fd = os.open(spool.ready, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._numbers = itertools.count()
+
+    @property
+    def name(self) -> str:
+        """The name of the folder in `incoming`."""
+        return self._folder.name
 
     def create(self, meta: FileMeta) -> "IncomingFile":
         """Start an instance: a new file in `incoming` that holds its file meta information. Raises OSError."""

@@ -40,7 +40,7 @@ HEALTHY_LIFE_S: Final = 60.0
 # Writers of a supervisor that died end within moments of it; recovery waits for their locks.
 ORPHAN_TIMEOUT_S: Final = 10.0
 WORKER_END_GRACE_S: Final = 5.0
-FORWARDER_END_GRACE_S: Final = 12.0
+SERVICE_END_GRACE_S: Final = 12.0
 
 EXIT_FATAL: Final = 3
 
@@ -79,17 +79,21 @@ class Supervisor:
         self._next_ping = time.monotonic() + PING_INTERVAL_S
         self._workers = [Process(f"scp worker {n}", self._start_worker) for n in range(1, configuration.workers + 1)]
         self._forwarder = Process("forwarder", self._start_forwarder)
+        self._services = [self._forwarder]
+        if configuration.gateway.quotas.counts:
+            self._services.insert(0, Process("quotas", self._start_quotas))
 
     def run(self) -> None:
         """Serve until told to stop. Raises FatalError when it cannot start."""
         try:
             with state_directory_lock(self._configuration.state_directory):
                 self._recover()
+                self._migrate()
                 self._port.listen()
                 self._watch_signals()
                 if self._glue is not None:
                     self._selector.register(self._glue, selectors.EVENT_READ, self._on_glue)
-                for process in (self._forwarder, *self._workers):
+                for process in (*self._services, *self._workers):
                     process.start(process)
                 while not self._stopping:
                     self._step()
@@ -109,6 +113,20 @@ class Supervisor:
         if removed:
             self._log.info("removed what was half received when the gateway last ended", files=removed)
 
+    def _migrate(self) -> None:
+        """Bring the tables to this version, if anything needs a database."""
+        if not self._configuration.gateway.quotas.counts:
+            return
+        # Imported here: who has no quotas does not pay for it with time and memory.
+        from gateway import database
+
+        try:
+            books = database.connect(self._configuration)
+            database.migrate(books)
+            books.close()
+        except database.DatabaseError as error:
+            raise FatalError(f"cannot use the database: {error}") from error
+
     def _watch_signals(self) -> None:
         self._wakeup.setblocking(False)
         self._signals.setblocking(False)
@@ -122,7 +140,7 @@ class Supervisor:
             key.data()
         self._port.settle(self._workers)
         now = time.monotonic()
-        for process in (self._forwarder, *self._workers):
+        for process in (*self._services, *self._workers):
             if process.restart_at is not None and process.restart_at <= now:
                 process.restart_at = None
                 process.start(process)
@@ -134,7 +152,7 @@ class Supervisor:
     def _wait_time(self) -> float:
         now = time.monotonic()
         dues = [self._next_ping, *([] if self._port.due is None else [self._port.due])]
-        dues += [p.restart_at for p in (self._forwarder, *self._workers) if p.restart_at is not None]
+        dues += [p.restart_at for p in (*self._services, *self._workers) if p.restart_at is not None]
         return max(0.0, min(dues) - now)
 
     def _on_signal(self) -> None:
@@ -163,6 +181,10 @@ class Supervisor:
     def _start_forwarder(self, process: Process) -> None:
         post_fd = self._settings.post_fd
         self._start_with_control(process, "gateway.forwarding", [] if post_fd is None else [post_fd])
+
+    def _start_quotas(self, process: Process) -> None:
+        changes_fd = self._settings.changes_fd
+        self._start_with_control(process, "gateway.quotas", [] if changes_fd is None else [changes_fd])
 
     def _start_with_control(self, process: Process, module: str, fds: list[int]) -> socket.socket:
         """Start a child that ends when the socket closes of which it gets the other end."""
@@ -199,7 +221,7 @@ class Supervisor:
 
     def _drop_control(self, process: Process) -> None:
         if process.control is not None:
-            with contextlib.suppress(KeyError):  # the forwarder's is not listened to
+            with contextlib.suppress(KeyError):  # that of a service is not listened to
                 self._selector.unregister(process.control)
             process.control.close()
             process.control = None
@@ -280,10 +302,11 @@ class Supervisor:
         deadline = time.monotonic() + seconds + WORKER_END_GRACE_S
         for worker in self._workers:
             self._wait(worker, deadline)
-        if self._forwarder.control is not None:
-            with contextlib.suppress(OSError):
-                self._forwarder.control.send(b"stop")
-            self._wait(self._forwarder, time.monotonic() + FORWARDER_END_GRACE_S)
+        for service in reversed(self._services):
+            if service.control is not None:
+                with contextlib.suppress(OSError):
+                    service.control.send(b"stop")
+                self._wait(service, time.monotonic() + SERVICE_END_GRACE_S)
         self._log.info("stopped")
 
     def _wait(self, process: Process, deadline: float) -> None:
@@ -297,7 +320,7 @@ class Supervisor:
             process.popen.wait()
 
     def _kill_all(self) -> None:
-        for process in (*self._workers, self._forwarder):
+        for process in (*self._workers, *self._services):
             if process.popen is not None:
                 process.popen.kill()
                 process.popen.wait()

@@ -1,33 +1,30 @@
 """The Storage service class as SCP (PS3.4 Annex B): from the request's command to a durable file in the spool.
 
-An instance is answered 0x0000 only once it is on disk for good, or once Orthanc has it (`Acknowledge` "Stored").
+What is asked about an instance on the way, and in which order, is in scp.policies. It is answered 0x0000 only once it
+is on disk for good, or once Orthanc has it (`Acknowledge` "Stored").
 """
 
 import errno
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+
+from blake3 import blake3
 
 from gateway.config import Configuration
 from gateway.deliveries import DeliveryClient
 from gateway.part10 import FileMeta, orthanc_id
+from gateway.quotas.rules import Limit
 from gateway.spool import Delivery, IncomingFile, SpoolWriter
-from gateway.structure import Header, Limits, StructureError, check_structure
+from gateway.structure import Header
 from scp.command_set import Command
+from scp.policy import Policy
+from scp.quotas import Reservation
 from scp.statuses import SUCCESS, Answer, Status
 
-MAXIMUM_UID_CHARACTERS: Final = 64
-# PS3.5 9.1 allows digits and periods. Letters, hyphens and underscores are wrong but harmless and do
-# occur; anything else (slashes, backslashes, control characters, spaces) is no identifier.
-_HARMLESS_UID = re.compile(r"[0-9A-Za-z._-]+")
+_NO_HEADER: Final = Header("", "", "", "", "", "")
 
-_REQUIRED: Final[tuple[tuple[str, str, int], ...]] = (
-    ("sop_class_uid", "SOP Class UID", 0x00080016),
-    ("sop_instance_uid", "SOP Instance UID", 0x00080018),
-    ("study_instance_uid", "Study Instance UID", 0x0020000D),
-    ("series_instance_uid", "Series Instance UID", 0x0020000E),
-)
+Question = Callable[["IncomingInstance"], Answer | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +47,22 @@ class StoreCounters:
 
 
 class StorageService:
-    """What all associations of a worker share: spool, forwarder, limits."""
+    """What all associations of a worker share: spool, forwarder, policies."""
 
-    def __init__(self, configuration: Configuration, writer: SpoolWriter, deliveries: DeliveryClient) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        writer: SpoolWriter,
+        deliveries: DeliveryClient,
+        in_order: Sequence[Policy],
+    ) -> None:
         self.configuration = configuration
         self.writer = writer
         self.deliveries = deliveries
-        self.limits = Limits(maximum_inflated_bytes=configuration.gateway.maximum_inflated_bytes)
+        # Who does not look at the command, or at the data set, is not asked about it.
+        self.on_command = [each.on_command for each in in_order if type(each).on_command is not Policy.on_command]
+        self.on_data_set = [each.on_data_set for each in in_order if type(each).on_data_set is not Policy.on_data_set]
+        self.on_end = [each.on_end for each in in_order if type(each).on_end is not Policy.on_end]
 
 
 class AssociationStore:
@@ -78,35 +84,51 @@ class AssociationStore:
 
 
 class IncomingInstance:
-    """One C-STORE request: `open`, any number of `write`, then `finish` and `answered`, or `abandon`."""
+    """One C-STORE request: `open`, any number of `write`, then `finish` and `answered`, or `abandon`.
+
+    Policies find in it what they decide by, and leave in it what they need again.
+    """
 
     def __init__(
         self, service: StorageService, peers: Peers, command: Command, counters: StoreCounters, log: Any
     ) -> None:
+        self.peers = peers
+        self.command = command
+        self.header = _NO_HEADER
+        # For the quotas: the digest of the data set, what was reserved, and the most bytes that it may have.
+        self.digest: blake3 | None = None
+        self.reservation: Reservation | None = None
+        self.largest: Limit | None = None
         self._service = service
-        self._peers = peers
-        self._command = command
         self._counters = counters
         self._log = log
         self._file: IncomingFile | None = None
         self._refusal: Answer | None = None
+        self._stored = False
         self._ready: Delivery | None = None
 
+    @property
+    def file(self) -> IncomingFile:
+        """The file that is being received, with the whole data set when policies are asked about that."""
+        if self._file is None:
+            raise RuntimeError("nothing is being received")
+        return self._file
+
     def open(self, transfer_syntax_uid: str) -> None:
-        """Check the command and create the file."""
-        self._refusal = _check_command(self._command)
-        if self._refusal is not None:
-            return
-        meta = FileMeta(
-            sop_class_uid=self._command.affected_sop_class_uid,
-            sop_instance_uid=self._command.affected_sop_instance_uid,
-            transfer_syntax_uid=transfer_syntax_uid,
-            sending_ae_title=self._peers.calling_ae_title,
-            receiving_ae_title=self._peers.called_ae_title,
-            sending_address=self._peers.calling_address,
-            receiving_address=self._peers.called_address,
-        )
+        """Ask about the command and create the file."""
         try:
+            self._refusal = self._ask(self._service.on_command)
+            if self._refusal is not None:
+                return
+            meta = FileMeta(
+                sop_class_uid=self.command.affected_sop_class_uid,
+                sop_instance_uid=self.command.affected_sop_instance_uid,
+                transfer_syntax_uid=transfer_syntax_uid,
+                sending_ae_title=self.peers.calling_ae_title,
+                receiving_ae_title=self.peers.called_ae_title,
+                sending_address=self.peers.calling_address,
+                receiving_address=self.peers.called_address,
+            )
             self._file = self._service.writer.create(meta)
         except OSError as error:
             self._refusal = _spool_trouble(error)
@@ -115,15 +137,22 @@ class IncomingInstance:
         """Append to the file; after a failure the rest is drained."""
         if self._file is None:
             return
+        if self.largest is not None and self._file.data_set_length + len(piece) > self.largest.value:
+            self._refuse(Answer(Status.OUT_OF_RESOURCES, self.largest.comment))
+            return
         try:
             self._file.write((piece,))
         except OSError as error:
             self._refuse(_spool_trouble(error))
+            return
+        if self.digest is not None:
+            self.digest.update(piece)
 
     def finish(self) -> Answer:
-        """Check what was received, make it durable, say what to answer."""
+        """Ask about the data set, make it durable, say what to answer."""
         answer = self._decide()
         if answer.status is Status.SUCCESS:
+            self._stored = True
             self._counters.instances += 1
         else:
             self._counters.refused += 1
@@ -131,18 +160,34 @@ class IncomingInstance:
         return answer
 
     def answered(self) -> None:
-        """Tell the forwarder: the peer need not wait for that."""
+        """Tell policies and forwarder: the peer need not wait for that."""
+        self._end()
         if self._ready is not None:
             self._service.deliveries.ready(self._ready)
 
     def abandon(self) -> None:
         """Nothing of an incomplete instance is kept."""
+        self._drop_file()
+        self._end()
+
+    def _end(self) -> None:
+        for on_end in self._service.on_end:
+            on_end(self, stored=self._stored)
+
+    def _drop_file(self) -> None:
         if self._file is not None:
             self._file.discard()
             self._file = None
 
+    def _ask(self, questions: Sequence[Question]) -> Answer | None:
+        for question in questions:
+            refusal = question(self)
+            if refusal is not None:
+                return refusal
+        return None
+
     def _refuse(self, answer: Answer) -> Answer:
-        self.abandon()
+        self._drop_file()
         self._refusal = answer
         return answer
 
@@ -151,43 +196,34 @@ class IncomingInstance:
         if self._refusal is not None or file is None:
             return self._refusal or Answer(Status.OUT_OF_RESOURCES)
         try:
-            header = check_structure(
-                file.fd,
-                file.data_set_offset,
-                file.data_set_length,
-                file.meta.transfer_syntax_uid,
-                self._service.limits,
-            )
-        except StructureError as error:
-            return self._refuse(Answer(Status.CANNOT_UNDERSTAND, error.reason, error.tag))
+            refusal = self._ask(self._service.on_data_set)
         except OSError as error:
-            return self._refuse(_spool_trouble(error))
-        refusal = _check_header(header, self._command)
+            refusal = _spool_trouble(error)
         if refusal is not None:
             return self._refuse(refusal)
         self._file = None
-        waits = self._service.configuration.acknowledges_when_stored(self._peers.calling_ae_title)
-        answer = self._store_now(file, header) if waits else self._spool(file, header)
+        waits = self._service.configuration.acknowledges_when_stored(self.peers.calling_ae_title)
+        answer = self._store_now(file) if waits else self._spool(file)
         if answer.status is Status.SUCCESS:
             self._counters.bytes += file.size
         return answer
 
-    def _spool(self, file: IncomingFile, header: Header) -> Answer:
+    def _spool(self, file: IncomingFile) -> Answer:
         try:
             file.commit()
         except OSError as error:
             return _spool_trouble(error)
-        self._ready = _delivery(file, header)
+        self._ready = _delivery(file, self.header)
         self._service.deliveries.expect(self._ready)
         return SUCCESS
 
-    def _store_now(self, file: IncomingFile, header: Header) -> Answer:
+    def _store_now(self, file: IncomingFile) -> Answer:
         try:
             path = file.hand_over()
         except OSError as error:
             return _spool_trouble(error)
         outcome = self._service.deliveries.deliver(
-            _delivery(file, header), self._service.configuration.gateway.stored_deadline
+            _delivery(file, self.header), self._service.configuration.gateway.stored_deadline
         )
         if outcome.result == "delivered":
             return SUCCESS
@@ -208,29 +244,6 @@ def _delivery(file: IncomingFile, header: Header) -> Delivery:
         study_instance_uid=header.study_instance_uid,
         series_instance_uid=header.series_instance_uid,
     )
-
-
-def _check_command(command: Command) -> Answer | None:
-    """PS3.7 9.1.1.1: the Affected SOP Instance UID must be one, or no file could carry it."""
-    uid = command.affected_sop_instance_uid
-    if len(uid) > MAXIMUM_UID_CHARACTERS:
-        return Answer(Status.INVALID_SOP_INSTANCE, f"SOP Instance UID of more than {MAXIMUM_UID_CHARACTERS} characters")
-    if not _HARMLESS_UID.fullmatch(uid):
-        return Answer(Status.INVALID_SOP_INSTANCE, "SOP Instance UID is no UID")
-    if not _HARMLESS_UID.fullmatch(command.affected_sop_class_uid):
-        return Answer(Status.SOP_CLASS_NOT_SUPPORTED, "SOP Class UID is no UID")
-    return None
-
-
-def _check_header(header: Header, command: Command) -> Answer | None:
-    for attribute, name, tag in _REQUIRED:
-        if not getattr(header, attribute):
-            return Answer(Status.CANNOT_UNDERSTAND, f"{name} is missing or empty", tag)
-    if header.sop_class_uid != command.affected_sop_class_uid:
-        return Answer(Status.DATA_SET_DOES_NOT_MATCH, "SOP Class UID differs from the request's", 0x00080016)
-    if header.sop_instance_uid != command.affected_sop_instance_uid:
-        return Answer(Status.DATA_SET_DOES_NOT_MATCH, "SOP Instance UID differs from the request's", 0x00080018)
-    return None
 
 
 def _spool_trouble(error: OSError) -> Answer:

@@ -20,10 +20,14 @@ from typing import Any, Final
 from gateway.archive.interface import Archives
 from gateway.archive.set_up import orthanc_archive
 from gateway.child import read_settings
+from gateway.config import Configuration
 from gateway.deliveries import DeliveryClient
 from gateway.log import get_logger
+from gateway.quotas.client import QuotaClient
 from gateway.spool import Spool, SpoolWriter
 from scp.association import AcceptedAssociation, Environment, configure_pynetdicom, running_associations
+from scp.policies import policies
+from scp.quotas import Quotas
 from scp.storage import StorageService
 
 MAXIMUM_MESSAGE_BYTES: Final = 4096
@@ -104,6 +108,13 @@ def _allow_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def _quotas(configuration: Configuration, writer: SpoolWriter) -> Quotas | None:
+    section = configuration.gateway.quotas
+    if not section.rules and not section.counts:
+        return None
+    return Quotas(configuration, QuotaClient(configuration.state_directory, writer.name) if section.counts else None)
+
+
 def main() -> None:
     """Entry point: `python -I -m scp.worker CONTROL_FD`, settings on standard input."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -117,7 +128,8 @@ def main() -> None:
     writer = SpoolWriter(Spool(configuration.state_directory))
     deliveries = DeliveryClient(configuration.state_directory)
     archives = Archives(orthanc_archive(settings, configuration, deliveries), {})
-    environment = Environment(configuration, StorageService(configuration, writer, deliveries), archives)
+    in_order = policies(configuration, _quotas(configuration, writer))
+    environment = Environment(configuration, StorageService(configuration, writer, deliveries, in_order), archives)
     # What is loaded by now stays. Looking through it again and again would stop all associations for 20 ms.
     gc.collect()
     gc.freeze()

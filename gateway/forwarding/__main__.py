@@ -23,6 +23,7 @@ from gateway.forwarding.forwarder import Forwarder, Sender
 from gateway.forwarding.transports import Endpoint, HttpTransport, PluginTransport, Transport
 from gateway.log import get_logger
 from gateway.modalities_refresh import ModalitiesRefresh
+from gateway.quotas.gate import Gate
 from gateway.spool import Delivery, Spool
 
 # Transport "Plugin" is serial; a second thread prepares the next batch.
@@ -143,7 +144,8 @@ def main() -> None:
         listener.on_outcome(path, result, reason)
         barriers.ended(path)
 
-    forwarder = Forwarder(spool, section, on_outcome)
+    may_leave = Gate(configuration.state_directory).may_leave if configuration.gateway.quotas.counts else None
+    forwarder = Forwarder(spool, section, on_outcome, may_leave)
     barriers = Barriers(forwarder.queue, spool.ready)
     threads = [
         threading.Thread(target=forwarder.run, args=(sender,), daemon=True)

@@ -28,7 +28,12 @@ DIFFERS: Final = "differs from the stored instance"
 # When nothing came for so long the modalities make a pause: what they wait for is not slowed down by delivering.
 QUIET_S: Final = 0.01
 
+# How many files leave the spool together, and when those that may not yet are asked for again.
+LEAVING_COUNT: Final = 100
+LEAVING_RETRY_S: Final = 1.0
+
 OnOutcome = Callable[[Path, Result, str], None]
+MayLeave = Callable[[list[Path]], bool]
 
 
 @dataclass
@@ -55,7 +60,10 @@ class Backoff:
 class Forwarder:
     """Drains the spool with several sender threads."""
 
-    def __init__(self, spool: Spool, section: ForwardingSection, on_outcome: OnOutcome) -> None:
+    def __init__(
+        self, spool: Spool, section: ForwardingSection, on_outcome: OnOutcome, may_leave: MayLeave | None = None
+    ) -> None:
+        """`may_leave`: with quotas, whether these files may leave the spool; if not, it is asked again."""
         self._spool = spool
         self._section = section
         self._on_outcome = on_outcome
@@ -66,7 +74,7 @@ class Forwarder:
         self._holds = 0
         self._hold_lock = threading.Lock()
         self._stopping = threading.Event()
-        self._kept = KeptDeliveries(spool, section.keep_delivered, section.keep_delivered_bytes)
+        self._kept = KeptDeliveries(spool, section.keep_delivered, section.keep_delivered_bytes, may_leave)
         self._log = get_logger()
 
     def run(self, sender: Sender) -> None:
@@ -289,7 +297,8 @@ class Forwarder:
 class KeptDeliveries:
     """The folder `delivered`: each file stays for a time, all together under a number of bytes."""
 
-    def __init__(self, spool: Spool, keep_s: float, keep_bytes: int) -> None:
+    def __init__(self, spool: Spool, keep_s: float, keep_bytes: int, may_leave: MayLeave | None = None) -> None:
+        self._may_leave = may_leave
         self._folder = spool.delivered
         self._keep_s = keep_s
         self._keep_bytes = keep_bytes
@@ -301,7 +310,7 @@ class KeptDeliveries:
 
     def take_over(self, delivery: Delivery) -> None:
         """Move a delivered file here, or delete it when nothing is to be kept."""
-        if not self._keep_s or delivery.size > self._keep_bytes:
+        if self._may_leave is None and (not self._keep_s or delivery.size > self._keep_bytes):
             delivery.path.unlink(missing_ok=True)
             return
         target = self._folder / delivery.path.name
@@ -329,9 +338,22 @@ class KeptDeliveries:
                     self._changed.wait(max(0.0, self._files[0][0] - time.monotonic()) if self._files else None)
                 if self._stopped:
                     return
-                _due, path, size = self._files.popleft()
-                self._bytes -= size
-            path.unlink(missing_ok=True)
+                leaving: list[tuple[Path, int]] = []
+                while self._is_due() and len(leaving) < LEAVING_COUNT:
+                    _due, path, size = self._files.popleft()
+                    self._bytes -= size
+                    leaving.append((path, size))
+            if self._may_leave is not None and not self._may_leave([path for path, _size in leaving]):
+                self._keep_on(leaving)
+                continue
+            for path, _size in leaving:
+                path.unlink(missing_ok=True)
+
+    def _keep_on(self, leaving: list[tuple[Path, int]]) -> None:
+        with self._changed:
+            self._files.extendleft((time.monotonic(), path, size) for path, size in reversed(leaving))
+            self._bytes += sum(size for _path, size in leaving)
+            self._changed.wait_for(lambda: self._stopped, LEAVING_RETRY_S)
 
     def _is_due(self) -> bool:
         return bool(self._files) and (self._bytes > self._keep_bytes or self._files[0][0] <= time.monotonic())

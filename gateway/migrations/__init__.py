@@ -1,0 +1,1 @@
+"""Alembic's environment for the migrations of all rooms (gateway.database.migrate)."""

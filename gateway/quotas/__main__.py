@@ -1,0 +1,70 @@
+"""The keeper's process.
+
+Started by the supervisor as `python -I -m gateway.quotas CONTROL_FD`, settings on standard input. A byte on the control
+socket, or its end, means stop: what is in the books is safe at any time.
+"""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import Final
+
+from gateway import database
+from gateway.child import read_settings
+from gateway.forwarding.endpoint import endpoint
+from gateway.forwarding.transports import HttpTransport
+from gateway.log import get_logger
+from gateway.quotas.audit import Auditor
+from gateway.quotas.elsewhere import Elsewhere
+from gateway.quotas.gate import SOCKET_NAME
+from gateway.quotas.holdings import Holdings
+from gateway.quotas.identity import gateway_identity
+from gateway.quotas.keeper import Keeper
+from gateway.quotas.ledger import Ledger
+from gateway.quotas.rules import counting_rules
+from gateway.spool import Spool
+
+# As the forwarder: receiving comes first.
+NICENESS: Final = 5
+# As many identifiers as the glue puts into one packet.
+MAXIMUM_PACKET_BYTES: Final = 64 * 1024
+
+
+def main() -> None:
+    """Entry point."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    control = socket.socket(fileno=int(sys.argv[1]))
+    settings = read_settings()
+    configuration = settings.configuration()
+    settings.configure_log(configuration, "quotas")
+    threading.excepthook = _die
+    os.nice(NICENESS)
+    books = database.connect(configuration)
+    gateway = gateway_identity(configuration.state_directory)
+    ledger = Ledger(books, counting_rules(configuration, gateway), gateway)
+    ledger.open()
+    spool = Spool(configuration.state_directory)
+    transport = HttpTransport(endpoint(settings, configuration))
+    auditor = Auditor(ledger, Holdings(books, ledger), spool, transport)
+    elsewhere = None if books.is_sqlite else Elsewhere(books, gateway)
+    keeper = Keeper(ledger, spool, auditor, configuration.state_directory / SOCKET_NAME, elsewhere)
+    keeper.watch(control, lambda: os._exit(0))
+    if settings.changes_fd is not None:
+        changes = socket.socket(fileno=settings.changes_fd)
+        keeper.watch(changes, lambda: auditor.deleted(changes.recv(MAXIMUM_PACKET_BYTES).decode().split()))
+    keeper.lose(ledger.holders())
+    auditor.start(keeper.poke)
+    keeper.run()
+
+
+def _die(arguments: threading.ExceptHookArgs) -> None:
+    """An error that nobody expected: end the process. The supervisor starts it anew, the books are the truth."""
+    get_logger().error("the keeper of the quotas ends by an error of its own", exc_info=arguments.exc_value)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The history of the quotas' tables: the branch "quotas" (gateway.database)."""

@@ -1,0 +1,27 @@
+"""What is asked about an arriving instance: one list, from top to bottom.
+
+Each policy (scp.policy) is asked twice: about the command, before any data set is read, and about the data set once it
+is complete in its file. The first that answers refuses the instance; what is refused on the command is drained without
+being written. What nobody refuses goes into the spool (scp.storage).
+"""
+
+from gateway.config import Configuration
+from gateway.structure import Limits
+from scp.checks import CommandIsValid, HeaderMatchesCommand, StructureIsSound
+from scp.policy import Policy
+from scp.quotas import EnoughFreeSpace, QuotaOfInstance, QuotaOnCommand, Quotas
+
+
+def policies(configuration: Configuration, quotas: Quotas | None) -> tuple[Policy, ...]:
+    """The policies of this configuration, in their order."""
+    section = configuration.gateway
+    free_space = section.quotas.minimum_free_space
+    in_order: list[Policy | None] = [
+        CommandIsValid(),
+        EnoughFreeSpace(configuration.state_directory, free_space) if free_space is not None else None,
+        QuotaOnCommand(quotas) if quotas is not None else None,
+        StructureIsSound(Limits(maximum_inflated_bytes=section.maximum_inflated_bytes)),
+        HeaderMatchesCommand(),
+        QuotaOfInstance(quotas) if quotas is not None else None,
+    ]
+    return tuple(policy for policy in in_order if policy is not None)
