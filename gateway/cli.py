@@ -1,7 +1,6 @@
 """The command `dicom-gateway`: the roof towards a person."""
 
 import getpass
-import os
 import sys
 import time
 from pathlib import Path
@@ -11,72 +10,45 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gateway import VERSION, config, supervisor
+from gateway import VERSION, quota_command, supervisor
 from gateway.checks import describe
-from gateway.child import Settings
-from gateway.config import Configuration
+from gateway.commands import EXIT_WRONG, ConfigurationOption, fail, load
 from gateway.deliveries import request_rescan
 from gateway.modalities import KnownModalities
-from gateway.orthanc_json import ConfigurationError, read_configuration
+from gateway.orthanc_json import ConfigurationError
 from gateway.part10 import Part10Error, read_meta
 from gateway.passcodes import MAXIMUM_PASSCODE_BYTES, PasscodeHash
 from gateway.spool import Spool
 
-EXIT_WRONG = 1
-EXIT_USAGE = 2
-
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="A DICOM network gateway for Orthanc.")
 queue = typer.Typer(no_args_is_help=True, help="The spool: what waits for Orthanc, what Orthanc refused.")
 app.add_typer(queue, name="queue")
+app.add_typer(quota_command.app, name="quota")
 
 ConfigurationFile = Annotated[
     Path, typer.Argument(help="Orthanc's configuration: a file, or a folder of *.json files.", show_default=False)
 ]
-ConfigurationOption = Annotated[
-    Path,
-    typer.Option(
-        "--config",
-        "-c",
-        envvar="DICOM_GATEWAY_CONFIG",
-        help="Orthanc's configuration, to find the state directory.",
-        show_default=False,
-    ),
-]
 Name = Annotated[list[str], typer.Argument(help="Names as `queue list` shows them.", show_default=False)]
-
-
-def _fail(text: str) -> typer.Exit:
-    print(f"dicom-gateway: {text}", file=sys.stderr)
-    return typer.Exit(EXIT_WRONG)
-
-
-def _load(path: Path) -> tuple[Settings, Configuration]:
-    try:
-        content = read_configuration(path, os.environ)
-        base = (path if path.is_dir() else path.parent).absolute()
-        return Settings(content, str(base)), config.parse(content, base)
-    except ConfigurationError as error:
-        raise _fail(str(error)) from error
 
 
 @app.command()
 def serve(file: ConfigurationFile) -> None:
     """Run the gateway without Orthanc's plugin. SIGTERM drains: no new associations, then the end."""
-    settings, _configuration = _load(file)
+    settings, _configuration = load(file)
     raise typer.Exit(supervisor.serve(settings))
 
 
 @app.command()
 def check(file: ConfigurationFile) -> None:
     """Validate a configuration, say what it means and reach Orthanc. Nothing is bound or changed."""
-    settings, configuration = _load(file)
+    settings, configuration = load(file)
     wrong = False
     try:
         for line in describe(settings, configuration):
             print(line.text if line.ok else f"PROBLEM: {line.text}")
             wrong |= not line.ok
     except ConfigurationError as error:
-        raise _fail(str(error)) from error
+        raise fail(str(error)) from error
     raise typer.Exit(EXIT_WRONG if wrong else 0)
 
 
@@ -90,11 +62,11 @@ def echo(
     from scp.destinations import UnknownDestination, find_modality
     from scp.echo import verify
 
-    _settings, configuration = _load(file)
+    _settings, configuration = load(file)
     try:
         modality = find_modality(KnownModalities(configuration).current(), target)
     except UnknownDestination as error:
-        raise _fail(str(error)) from error
+        raise fail(str(error)) from error
     wrong = False
     for step in verify(configuration, modality):
         print(step.text if step.ok else f"PROBLEM: {step.text}")
@@ -108,11 +80,11 @@ def hash_password() -> None:
     if sys.stdin.isatty():
         passcode = getpass.getpass("Passcode: ")
         if passcode != getpass.getpass("Once more: "):
-            raise _fail("the two are not the same")
+            raise fail("the two are not the same")
     else:
         passcode = sys.stdin.readline().rstrip("\r\n")
     if not 0 < len(passcode.encode()) <= MAXIMUM_PASSCODE_BYTES:
-        raise _fail(f"expected a passcode of 1 to {MAXIMUM_PASSCODE_BYTES} bytes")
+        raise fail(f"expected a passcode of 1 to {MAXIMUM_PASSCODE_BYTES} bytes")
     print(PasscodeHash.make(passcode.encode()))
 
 
@@ -161,22 +133,24 @@ def retry(names: Name, configuration: ConfigurationOption) -> None:
 def delete(names: Name, configuration: ConfigurationOption) -> None:
     """Delete failed instances for good (`all` for every one)."""
     spool = _spool(configuration)
-    for name in _expand(spool, names):
+    deleted = _expand(spool, names)
+    for name in deleted:
         _in_failed(spool, name)
         spool.discard(name)
         print(f"{name}: deleted")
+    quota_command.give_back(load(configuration)[1], deleted)
 
 
 def _spool(path: Path) -> Spool:
-    _settings, configuration = _load(path)
+    _settings, configuration = load(path)
     spool = Spool(configuration.state_directory)
     try:
         exists = spool.ready.is_dir()
     except OSError as error:
         text = f"{configuration.state_directory}: {error.strerror}: run this as the user of the gateway"
-        raise _fail(text) from error
+        raise fail(text) from error
     if not exists:
-        raise _fail(f"{configuration.state_directory} holds no spool")
+        raise fail(f"{configuration.state_directory} holds no spool")
     return spool
 
 
@@ -186,14 +160,14 @@ def _expand(spool: Spool, names: list[str]) -> list[str]:
 
 def _in_failed(spool: Spool, name: str) -> None:
     if name not in spool.names(spool.failed):
-        raise _fail(f"{name} is not in failed")
+        raise fail(f"{name} is not in failed")
 
 
 def _find(spool: Spool, name: str) -> Path:
     for folder in (spool.failed, spool.ready, spool.delivered):
         if name in spool.names(folder):
             return folder / name
-    raise _fail(f"{name} is not in the spool")
+    raise fail(f"{name} is not in the spool")
 
 
 def _row(spool: Spool, state: str, path: Path) -> list[str] | None:
