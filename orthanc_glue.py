@@ -1,8 +1,8 @@
 """The gateway's script for Orthanc's Python plugin: name it as `PythonScript`, set `"DicomServerEnabled": false`.
 
 At ORTHANC_STARTED it starts the gateway as a child process of its own virtual environment, at ORTHANC_STOPPED it drains
-and stops it. In between it puts the gateway's log lines into Orthanc's log and lends `orthanc.RestApiPost` to the
-forwarder. It needs nothing but the standard library, so that the environment's packages never meet those of
+and stops it. In between it puts the gateway's log lines into Orthanc's log, lends `orthanc.RestApiPost` to the
+forwarder, and with quotas tells what Orthanc deletes. It needs nothing but the standard library, so that the environment's packages never meet those of
 the user's own scripts, and no function that plugin 4.0 lacks.
 
 SPDX-License-Identifier: AGPL-3.0-or-later
@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import pathlib
+import queue
 import socket
 import subprocess
 import threading
@@ -25,6 +26,8 @@ HEALTHY_LIFE_S = 60.0
 # Longer than the gateway's own ShutdownTimeout and what it adds to it.
 STOP_GRACE_S = 30.0
 MAXIMUM_POST_BYTES = 128 * 1024 * 1024
+# Identifiers of deleted instances in one packet (44 bytes each).
+MAXIMUM_DELETIONS = 500
 
 LOG_BY_LEVEL = {"E": orthanc.LogError, "W": orthanc.LogWarning, "I": orthanc.LogInfo, "D": orthanc.LogInfo}
 
@@ -58,6 +61,8 @@ class Gateway:
         self._control = None
         self._thread = None
         self._configuration = {}
+        # What Orthanc deleted, while a gateway with quotas wants to know.
+        self.deletions = None
 
     def start(self):
         """Start the gateway in the background; what goes wrong is said in Orthanc's log."""
@@ -117,9 +122,10 @@ class Gateway:
         """One life of the child; the reason when it says that it cannot run."""
         control, their_control = socket.socketpair()
         posts, their_posts = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        fds = (their_control.fileno(), their_posts.fileno())
-        with control, posts:
-            with their_control, their_posts:
+        changes, their_changes = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        fds = (their_control.fileno(), their_posts.fileno(), their_changes.fileno())
+        with control, posts, changes:
+            with their_control, their_posts, their_changes:
                 try:
                     process = subprocess.Popen(
                         [str(python), "-I", "-m", "gateway.supervisor"],
@@ -134,11 +140,15 @@ class Gateway:
                     return f"cannot start {python}: {error}"
             threading.Thread(target=relay_log, args=(process.stderr,), daemon=True).start()
             threading.Thread(target=lend_rest_api_post, args=(posts,), daemon=True).start()
+            if self._counts_quotas():
+                self.deletions = queue.SimpleQueue()
+                threading.Thread(target=tell_deletions, args=(self.deletions, changes), daemon=True).start()
             with self._lock:
                 self._process, self._control = process, control
                 stopping = self._stopping.is_set()
             with contextlib.suppress(BrokenPipeError):
-                process.stdin.write(json.dumps({**settings, "control_fd": fds[0], "post_fd": fds[1]}).encode())
+                descriptors = {"control_fd": fds[0], "post_fd": fds[1], "changes_fd": fds[2]}
+                process.stdin.write(json.dumps({**settings, **descriptors}).encode())
                 process.stdin.close()
             if stopping:
                 with contextlib.suppress(OSError):
@@ -147,9 +157,16 @@ class Gateway:
             process.wait()
             with self._lock:
                 self._control = None
+            if self.deletions is not None:
+                self.deletions.put(None)
+                self.deletions = None
             with contextlib.suppress(OSError):
                 posts.shutdown(socket.SHUT_RDWR)
         return reason
+
+    def _counts_quotas(self):
+        section = self._configuration.get("DicomGateway")
+        return isinstance(section, dict) and bool(section.get("Quotas"))
 
     @staticmethod
     def _listen(control):
@@ -211,12 +228,30 @@ def lend_rest_api_post(connection):
             os.close(fd)
 
 
+def tell_deletions(deletions, connection):
+    """Send the identifiers of deleted instances, many together; what is lost is found when Orthanc is compared."""
+    while True:
+        packet = [deletions.get()]
+        while len(packet) < MAXIMUM_DELETIONS and not deletions.empty():
+            packet.append(deletions.get())
+        try:
+            connection.send("\n".join(filter(None, packet)).encode() or b"\n")
+        except OSError:
+            return
+        if None in packet:
+            return
+
+
 GATEWAY = Gateway()
 
 
-def on_change(change, _level, _resource):
-    """Orthanc's life cycle."""
-    if change == orthanc.ChangeType.ORTHANC_STARTED:
+def on_change(change, level, resource):
+    """Orthanc's life cycle, and what it deletes: of a study, a series or a patient also each instance."""
+    if change == orthanc.ChangeType.DELETED:
+        deletions = GATEWAY.deletions
+        if deletions is not None and level == orthanc.ResourceType.INSTANCE:
+            deletions.put(resource)
+    elif change == orthanc.ChangeType.ORTHANC_STARTED:
         GATEWAY.start()
     elif change == orthanc.ChangeType.ORTHANC_STOPPED:
         GATEWAY.stop()

@@ -13,6 +13,7 @@ from gateway.config import Configuration, Modality
 from gateway.forwarding.endpoint import endpoint
 from gateway.forwarding.transports import HttpTransport, Unreachable
 from gateway.modalities import configured_modalities
+from gateway.quotas.options import QuotaRule
 from gateway.requirements import FatalError, check_requirements
 from gateway.spool import Spool
 from gateway.tls import files_of
@@ -71,6 +72,7 @@ def describe(settings: Settings, configuration: Configuration) -> Iterator[Line]
     except FatalError as error:
         yield Line(str(error), ok=False)
     yield from (Line(f"{name}: has no effect here: {why}") for name, why in without_effect(settings.content))
+    yield from _quotas(configuration)
     yield _reach_orthanc(settings, configuration)
 
 
@@ -146,6 +148,41 @@ def _look_into_spool(spool: Spool) -> Iterator[Line]:
             yield Line(f"{len(spool.names(spool.ready))} instances wait there for Orthanc")
     except OSError as error:
         yield Line(f"{spool.ready}: {error.strerror}: run this as the user of the gateway", ok=False)
+
+
+def _quotas(configuration: Configuration) -> Iterator[Line]:
+    section = configuration.gateway.quotas
+    for rule in section.rules:
+        whom = ", ".join(
+            f"{name} {pattern}"
+            for name, pattern in (("from", rule.calling_aet), ("to", rule.called_aet), ("at", rule.host))
+            if pattern != "*"
+        )
+        yield Line(f"quota {rule.title}: {whom or 'everybody'}: {', '.join(_limits(rule))}")
+    for limit, value in section.model_dump(by_alias=True, exclude={"rules"}, exclude_none=True).items():
+        yield Line(f"quota {limit}: {value}")
+    if section.counts or configuration.gateway.database is not None:
+        yield _reach_database(configuration)
+
+
+def _limits(rule: QuotaRule) -> Iterator[str]:
+    window = f" in {rule.window} s" if rule.window is not None else ""
+    for name, value in rule.model_dump(by_alias=True, exclude_none=True).items():
+        if name.startswith("Maximum"):
+            yield f"{name} {value}{window if name != 'MaximumBytesPerInstance' else ''}"
+
+
+def _reach_database(configuration: Configuration) -> Line:
+    # Imported here: without quotas nothing needs it.
+    from gateway import database
+
+    if configuration.gateway.database is None:
+        return Line(f"database {configuration.state_directory / database.SQLITE_NAME}")
+    try:
+        database.check_reachable(database.connect(configuration))
+    except database.DatabaseError as error:
+        return Line(f"the database does not answer: {error}", ok=False)
+    return Line("the database answers")
 
 
 def _names_the_glue(settings: Settings) -> bool:
