@@ -2,8 +2,8 @@
 
 At ORTHANC_STARTED it starts the gateway as a child process of its own virtual environment, at ORTHANC_STOPPED it drains
 and stops it. In between it puts the gateway's log lines into Orthanc's log, lends `orthanc.RestApiPost` to the
-forwarder, and with quotas tells what Orthanc deletes. It needs nothing but the standard library, so that the environment's packages never meet those of
-the user's own scripts, and no function that plugin 4.0 lacks.
+forwarder, and with quotas tells what Orthanc deletes. It needs nothing but the standard library, so that the
+environment's packages never meet those of the user's own scripts, and no function that plugin 4.0 lacks.
 
 SPDX-License-Identifier: AGPL-3.0-or-later
 """

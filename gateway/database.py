@@ -44,7 +44,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that only reads."""
-        with _translated(), self.engine.connect() as connection, connection.begin():
+        with translated(), self.engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -54,7 +54,7 @@ class Database:
         On SQLite writers follow each other from their first statement on (BEGIN IMMEDIATE), so that none reads what
         another one is about to change. On PostgreSQL those with the same `lock` do.
         """
-        with _translated(), self.engine.connect().execution_options(writes=True) as connection, connection.begin():
+        with translated(), self.engine.connect().execution_options(writes=True) as connection, connection.begin():
             if lock is not None and not self.is_sqlite:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": lock})
             yield connection
@@ -65,7 +65,8 @@ class Database:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """What goes wrong with SQL comes out as a DatabaseError."""
     try:
         yield
     except SQLAlchemyError as error:

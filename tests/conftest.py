@@ -1,5 +1,6 @@
 """Fixtures: real servers, each with a directory of its own, ended with the test and shown if it fails."""
 
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from tests.support.images import unique_samples
 from tests.support.orthanc import Orthanc
+from tests.support.postgresql import PostgreSql, remove
 from tests.support.server import Server
 from tests.support.standalone import Gateway
 
@@ -96,3 +98,18 @@ def shared_orthanc_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """pydicom's sample files with unique SOP Instance UIDs, in every transfer syntax (images.SAMPLES)."""
     return unique_samples(tmp_path_factory.mktemp("samples"))
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSql]:
+    """A PostgreSQL server; each test makes a database of its own in it."""
+    # Not in pytest's folders: the server runs as another user, to whom those are closed.
+    directory = Path(tempfile.mkdtemp(prefix="postgresql-"))
+    directory.chmod(0o755)
+    server = PostgreSql(directory / "server")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        remove(directory)

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from typing import Final
 
 from gateway import database
@@ -21,7 +22,7 @@ from gateway.quotas.elsewhere import Elsewhere
 from gateway.quotas.gate import SOCKET_NAME
 from gateway.quotas.holdings import Holdings
 from gateway.quotas.identity import gateway_identity
-from gateway.quotas.keeper import Keeper
+from gateway.quotas.keeper import DATABASE_RETRY_S, Keeper
 from gateway.quotas.ledger import Ledger
 from gateway.quotas.rules import counting_rules
 from gateway.spool import Spool
@@ -45,19 +46,30 @@ def main() -> None:
     books = database.connect(configuration)
     gateway = gateway_identity(configuration.state_directory)
     ledger = Ledger(books, counting_rules(configuration, gateway), gateway)
-    ledger.open()
+    holders = _open(ledger)
     spool = Spool(configuration.state_directory)
     transport = HttpTransport(endpoint(settings, configuration))
     auditor = Auditor(ledger, Holdings(books, ledger), spool, transport)
-    elsewhere = None if books.is_sqlite else Elsewhere(books, gateway)
+    elsewhere = None if books.is_sqlite else lambda: Elsewhere(books, gateway)
     keeper = Keeper(ledger, spool, auditor, configuration.state_directory / SOCKET_NAME, elsewhere)
     keeper.watch(control, lambda: os._exit(0))
     if settings.changes_fd is not None:
         changes = socket.socket(fileno=settings.changes_fd)
         keeper.watch(changes, lambda: auditor.deleted(changes.recv(MAXIMUM_PACKET_BYTES).decode().split()))
-    keeper.lose(ledger.holders())
+    keeper.lose(holders)
     auditor.start(keeper.poke)
     keeper.run()
+
+
+def _open(ledger: Ledger) -> set[str]:
+    """Open the books and return who has leases. A database that is away is waited for: it was there at the start."""
+    while True:
+        try:
+            ledger.open()
+            return ledger.holders()
+        except database.DatabaseError as error:
+            get_logger().error("the quotas' database fails; it is tried again", reason=str(error))
+            time.sleep(DATABASE_RETRY_S)
 
 
 def _die(arguments: threading.ExceptHookArgs) -> None:

@@ -32,6 +32,8 @@ REPLY_TIMEOUT_S: Final = 10.0
 # Entries are told together: each message wakes the keeper.
 LINGER_S: Final = 0.05
 MAXIMUM_ENTRIES: Final = 200
+# Others wait for a second; what comes back later finds nobody.
+RECALL_S: Final = 2.0
 # What was leased and not used for so long is given back.
 IDLE_S: Final = 5.0
 
@@ -75,6 +77,8 @@ class QuotaClient:
         self._leases: dict[Account, _Lease] = {}
         # Reserved for instances that are being received: nobody else's, and not used yet.
         self._reserved: dict[Account, Amount] = {}
+        # Until when others wait for what is reserved now and may not be needed.
+        self._recalled: dict[Account, float] = {}
         self._entries: list[Entry] = []
         self._unconfirmed: dict[str, Entry] = {}
         self._numbers = itertools.count(1)
@@ -102,6 +106,8 @@ class QuotaClient:
         with self._lock:
             self._unreserve(account, amount)
             self._add(account, amount)
+            if time.monotonic() < self._recalled.get(account, 0.0):
+                self._give_back([account])
 
     def is_held(self, sop_instance_uid: str) -> bool:
         """Whether an instance of this UID is held. Raises Unavailable."""
@@ -181,13 +187,14 @@ class QuotaClient:
         """Ask the keeper and wait. A lease of `account` is taken whenever it comes, in time or not."""
         number = next(self._numbers)
         replies: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._is_connected.wait(CONNECT_TIMEOUT_S)
         with self._lock:
             self._replies[number] = replies
             if account is not None:
                 self._asked[number] = account
+            sent = self._send_locked(message | {"number": number})
         try:
-            self._is_connected.wait(CONNECT_TIMEOUT_S)
-            if not self._send(message | {"number": number}):
+            if not sent:
                 raise Unavailable("quota: the keeper does not answer")
             reply = replies.get(timeout=REPLY_TIMEOUT_S)
         except queue.Empty:
@@ -211,7 +218,7 @@ class QuotaClient:
         except OSError as error:
             self._log.warning("the quotas' keeper does not listen", reason=str(error))
             with contextlib.suppress(OSError):
-                self._connection.shutdown(socket.SHUT_RDWR)
+                self._connection.shutdown(socket.SHUT_RDWR)  # wakes who listens, and hangs up
             self._connection = None
             return False
         return True
@@ -230,6 +237,7 @@ class QuotaClient:
                 with self._lock:
                     idle = [account for account, lease in self._leases.items() if now - lease.used_at >= IDLE_S]
                     self._give_back(idle)
+                    self._recalled = {account: until for account, until in self._recalled.items() if now < until}
 
     def _give_back(self, accounts: Sequence[Account]) -> None:
         amounts = []
@@ -246,13 +254,16 @@ class QuotaClient:
             try:
                 connection.connect(self._address)
                 self._greet(connection)
-                with connection.makefile("rb") as lines:
-                    for line in lines:
-                        self._on_message(json.loads(line))
+                try:
+                    with connection.makefile("rb") as lines:
+                        for line in lines:
+                            self._on_message(json.loads(line))
+                finally:
+                    self._hang_up()
             except OSError:
                 pass  # it is being started
             finally:
-                self._hang_up(connection)
+                connection.close()
                 time.sleep(RECONNECT_DELAY_S)
 
     def _greet(self, connection: socket.socket) -> None:
@@ -274,17 +285,16 @@ class QuotaClient:
             self._connection = connection
             self._is_connected.set()
 
-    def _hang_up(self, connection: socket.socket) -> None:
+    def _hang_up(self) -> None:
+        """Whoever waits for an answer gets none. Leases that were on their way end with the next greeting."""
         with self._lock:
-            if self._connection is connection:
-                self._connection = None
+            self._connection = None
             self._is_connected.clear()
             self._asked.clear()
             for lease in self._leases.values():
                 lease.is_asked = False
             for replies in self._replies.values():
                 replies.put({"error": "the keeper ended"})
-        connection.close()
 
     def _on_message(self, message: dict[str, Any]) -> None:
         if "settled" in message:
@@ -293,8 +303,11 @@ class QuotaClient:
                     self._unconfirmed.pop(name, None)
         elif "recall" in message:
             self.flush()
+            account = Account(*message["recall"])
             with self._lock:
-                self._give_back([Account(*message["recall"])])
+                self._give_back([account])
+                if account in self._reserved:
+                    self._recalled[account] = time.monotonic() + RECALL_S
         else:
             self._on_reply(message)
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import text
 
-from gateway.database import Database, DatabaseError
+from gateway.database import Database, DatabaseError, translated
 from gateway.log import get_logger
 from gateway.quotas.accounts import Account
 
@@ -19,11 +19,15 @@ class Elsewhere:
     """The other gateways. `fileno` can be read when they said something."""
 
     def __init__(self, database: Database, gateway: str) -> None:
+        """Raises DatabaseError."""
         self._database = database
         self._gateway = gateway
         self._log = get_logger()
-        connection = database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        connection.execute(text(f"LISTEN {CHANNEL}"))
+        with translated():
+            connection = database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            connection.execute(text(f"LISTEN {CHANNEL}"))
+            # Out of the pool for good: nobody else may get a connection that listens.
+            connection.detach()
         self._connection = connection
         self._driver: Any = connection.connection.driver_connection
 
@@ -32,13 +36,20 @@ class Elsewhere:
         return int(self._driver.fileno())
 
     def heard(self) -> list[Account | None]:
-        """What the others want back; None for: something was given back."""
-        messages = [json.loads(each.payload) for each in self._driver.notifies(timeout=0)]
+        """What the others want back; None for: something was given back. Raises DatabaseError: then close it."""
+        try:
+            messages = [json.loads(each.payload) for each in self._driver.notifies(timeout=0)]
+        except self._database.engine.dialect.loaded_dbapi.Error as error:
+            raise DatabaseError(str(error)) from error
         return [
             Account(*message["recall"]) if message["recall"] is not None else None
             for message in messages
             if message["from"] != self._gateway
         ]
+
+    def close(self) -> None:
+        """Hang up."""
+        self._driver.close()
 
     def recall(self, account: Account | None) -> None:
         """Ask for `account`; None: say that something was given back."""

@@ -68,12 +68,19 @@ class Keeper:
     """The loop."""
 
     def __init__(
-        self, ledger: Ledger, spool: Spool, auditor: Auditor, address: Path, elsewhere: Elsewhere | None = None
+        self,
+        ledger: Ledger,
+        spool: Spool,
+        auditor: Auditor,
+        address: Path,
+        listen_elsewhere: Callable[[], Elsewhere] | None = None,
     ) -> None:
         self._ledger = ledger
         self._spool = spool
         self._auditor = auditor
-        self._elsewhere = elsewhere
+        self._listen_elsewhere = listen_elsewhere
+        self._elsewhere: Elsewhere | None = None
+        self._listen_at = None if listen_elsewhere is None else time.monotonic()
         self._was_asked = False
         self._selector = selectors.DefaultSelector()
         self._peers: list[Peer] = []
@@ -94,8 +101,6 @@ class Keeper:
         address.chmod(0o600)
         self._listener.listen(128)
         self._selector.register(self._listener, selectors.EVENT_READ, self._on_connection)
-        if elsewhere is not None:
-            self._selector.register(elsewhere, selectors.EVENT_READ, self._on_others)
 
     def watch(self, file: Any, on_readable: Callable[[], None]) -> None:
         """Call `on_readable` whenever `file` can be read."""
@@ -122,6 +127,8 @@ class Keeper:
         now = time.monotonic()
         if self._settle_at is not None and now >= self._settle_at:
             self._settle()
+        if self._listen_at is not None and now >= self._listen_at:
+            self._connect_elsewhere()
         if self._lost:
             self._look_for_the_lost()
         for request in [request for request in self._waiting if request.deadline <= now]:
@@ -132,8 +139,7 @@ class Keeper:
     def _wait_time(self) -> float | None:
         now = time.monotonic()
         dues = [request.deadline for request in self._waiting]
-        if self._settle_at is not None:
-            dues.append(self._settle_at)
+        dues += [due for due in (self._settle_at, self._listen_at) if due is not None]
         if self._lost:
             dues.append(now + LOOK_AGAIN_S)
         return max(0.0, min(dues) - now) if dues else None
@@ -261,9 +267,11 @@ class Keeper:
     def _may_come_back(self, request: Request, leased: Amount) -> bool:
         """Whether to wait; asks the holders of leases for what they do not use, and for a measurement."""
         account = request.account
-        if account in self._exhausted:
-            return False
-        if request.deadline <= time.monotonic():
+        # What is accepted and not settled yet would be measured, and then counted once more.
+        looks = (not any(leased) or account in self._exhausted) and self._auditor.look_soon(
+            self._ledger.rules[account.rule]
+        )
+        if request.deadline <= time.monotonic() or (account in self._exhausted and not looks):
             self._exhausted.add(account)
             return False
         if not request.recalled:
@@ -271,8 +279,7 @@ class Keeper:
             self._recall(account)
             if self._elsewhere is not None:
                 self._elsewhere.recall(account)
-        checked = self._auditor.look_soon(self._ledger.rules[account.rule])
-        if not any(leased) and not checked:
+        if not any(leased) and not looks:
             self._exhausted.add(account)
             return False
         return True
@@ -282,11 +289,30 @@ class Keeper:
             if peer.holder is not None:
                 peer.send({"recall": account})
 
+    def _connect_elsewhere(self) -> None:
+        self._listen_at = None
+        if self._listen_elsewhere is None:
+            return
+        try:
+            self._elsewhere = self._listen_elsewhere()
+        except DatabaseError:
+            self._listen_at = time.monotonic() + DATABASE_RETRY_S  # whoever wants a lease meets the same
+        else:
+            self._selector.register(self._elsewhere, selectors.EVENT_READ, self._on_others)
+
     def _on_others(self) -> None:
         """Another gateway wants something back, or gave something back."""
         if self._elsewhere is None:
             return
-        for account in self._elsewhere.heard():
+        try:
+            heard = self._elsewhere.heard()
+        except DatabaseError as error:
+            self._log.error("the quotas' database fails", reason=str(error))
+            self._selector.unregister(self._elsewhere)
+            self._elsewhere.close()
+            self._elsewhere, self._listen_at = None, time.monotonic()
+            return
+        for account in heard:
             if account is None:
                 self._free()
             elif account.rule in self._ledger.rules:

@@ -6,7 +6,7 @@ that no limit is ever exceeded stands in docs/architecture.md.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -142,6 +142,8 @@ class Ledger:
                 is_new = pair not in held
                 held.add(pair)
                 rules = self.rules_of(entry.source)
+                if leased:
+                    entry = _not_before_windows(entry, rules, since)
                 for rule in rules:
                     for account in counted_accounts(rule, entry.study):
                         consumed.add(account, entry.bytes)
@@ -236,6 +238,12 @@ class Ledger:
         if until is not None:
             query = query.where(INSTANCES.c.accepted_at <= until)
         return {study: Amount(count, int(size)) for study, count, size in sql.execute(query)}
+
+
+def _not_before_windows(entry: Entry, rules: Sequence[Rule], since: Mapping[str, int]) -> Entry:
+    """What a lease was taken for counts, even if a clock was set back and the window has passed it already."""
+    starts = [since.get(rule.key, 0) for rule in rules if rule.window_ns is not None]
+    return entry._replace(accepted_at=max([entry.accepted_at, *(start + 1 for start in starts)]))
 
 
 def maxima(rule: Rule, account: Account) -> tuple[int | None, int | None]:
