@@ -63,12 +63,15 @@ def main() -> None:
 
 def _open(ledger: Ledger) -> set[str]:
     """Open the books and return who has leases. A database that is away is waited for: it was there at the start."""
+    complained = False
     while True:
         try:
             ledger.open()
             return ledger.holders()
         except database.DatabaseError as error:
-            get_logger().error("the quotas' database fails; it is tried again", reason=str(error))
+            if not complained:
+                get_logger().error("the quotas' database fails; it is tried again", reason=str(error))
+            complained = True
             time.sleep(DATABASE_RETRY_S)
 
 

@@ -23,23 +23,30 @@ class Elsewhere:
         self._database = database
         self._gateway = gateway
         self._log = get_logger()
+        self._driver_errors = database.engine.dialect.loaded_dbapi.Error
         with translated():
-            connection = database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-            connection.execute(text(f"LISTEN {CHANNEL}"))
+            connection = database.engine.connect()
+            driver: Any = connection.connection.driver_connection
             # Out of the pool for good: nobody else may get a connection that listens.
             connection.detach()
         self._connection = connection
-        self._driver: Any = connection.connection.driver_connection
+        try:
+            driver.autocommit = True
+            driver.execute(f"LISTEN {CHANNEL}")
+        except self._driver_errors as error:
+            raise DatabaseError(str(error)) from error
+        self._driver = driver
+        self._fd = int(driver.fileno())
 
     def fileno(self) -> int:
-        """For a selector."""
-        return int(self._driver.fileno())
+        """For a selector; the same also when the server has hung up."""
+        return self._fd
 
     def heard(self) -> list[Account | None]:
         """What the others want back; None for: something was given back. Raises DatabaseError: then close it."""
         try:
             messages = [json.loads(each.payload) for each in self._driver.notifies(timeout=0)]
-        except self._database.engine.dialect.loaded_dbapi.Error as error:
+        except self._driver_errors as error:
             raise DatabaseError(str(error)) from error
         return [
             Account(*message["recall"]) if message["recall"] is not None else None

@@ -33,6 +33,7 @@ RECALL_TIMEOUT_S: Final = 1.0
 # A holder whose connection ended is looked at again and again until it is dead or has come back.
 LOOK_AGAIN_S: Final = 0.2
 DATABASE_RETRY_S: Final = 1.0
+COMPLAIN_INTERVAL_S: Final = 60.0
 
 
 @dataclass
@@ -90,6 +91,7 @@ class Keeper:
         self._unsettled: list[tuple[Peer, list[Entry]]] = []
         self._settle_at: float | None = None
         self._lost: set[Holder] = set()
+        self._complain_at = 0.0
         self._log = get_logger()
         self._poke, self._poked = socket.socketpair()
         for end in (self._poke, self._poked):
@@ -210,7 +212,7 @@ class Keeper:
         try:
             peer.send({"reply": message["number"], "ok": bool(question())})
         except DatabaseError as error:
-            self._log.error("the quotas' database fails", reason=str(error))
+            self._complain(error)
             peer.send({"reply": message["number"], "ok": False, "error": str(error)})
 
     def _claim(self, entry: Entry) -> bool:
@@ -230,7 +232,7 @@ class Keeper:
                 peer.send({"settled": [entry.name for entry in entries]})
                 del self._unsettled[0]
         except DatabaseError as error:
-            self._log.error("the quotas' database fails; it is tried again", reason=str(error))
+            self._complain(error)
             self._settle_at = time.monotonic() + DATABASE_RETRY_S
         for request in list(self._waiting):
             self._try(request)
@@ -252,7 +254,7 @@ class Keeper:
             try:
                 grant = self._ledger.grant(peer.holder, account, request.wanted)
             except DatabaseError as error:
-                self._log.error("the quotas' database fails", reason=str(error))
+                self._complain(error)
                 reply["error"] = str(error)
             else:
                 if grant.amount is not None:
@@ -307,7 +309,7 @@ class Keeper:
         try:
             heard = self._elsewhere.heard()
         except DatabaseError as error:
-            self._log.error("the quotas' database fails", reason=str(error))
+            self._complain(error)
             self._selector.unregister(self._elsewhere)
             self._elsewhere.close()
             self._elsewhere, self._listen_at = None, time.monotonic()
@@ -353,12 +355,19 @@ class Keeper:
                 self._lost.discard(holder)
                 self._auditor.bury(holder)
 
+    def _complain(self, error: DatabaseError) -> None:
+        """One line for an outage, not one for each instance."""
+        now = time.monotonic()
+        if now >= self._complain_at:
+            self._complain_at = now + COMPLAIN_INTERVAL_S
+            self._log.error("the quotas' database fails", reason=str(error))
+
     @contextlib.contextmanager
     def _database_trouble(self) -> Any:
         try:
             yield
         except DatabaseError as error:
-            self._log.error("the quotas' database fails", reason=str(error))
+            self._complain(error)
 
 
 def _decode_amounts(amounts: list[list[Any]]) -> list[tuple[Account, Amount]]:
