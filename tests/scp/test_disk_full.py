@@ -102,3 +102,26 @@ def test_what_was_acknowledged_before_the_disk_was_full_is_kept(gateway: Gateway
     assert len(contents) == len(stored)
     for uid, content in zip(stored, contents, strict=True):
         assert content.endswith(_ct(uid, 100_000))
+
+
+def test_disk_that_is_nearly_full_is_left_alone(small_disk: Path, make_gateway: MakeGateway) -> None:
+    keep = DISK_BYTES // 2
+    running = make_gateway(
+        DicomGateway={
+            "StateDirectory": str(small_disk),
+            "Orthanc": UNREACHABLE_ORTHANC,
+            "Quotas": {"MinimumFreeSpace": keep},
+        }
+    )
+    running.start()
+    with RawPeer(running.dicom_port) as peer:
+        peer.associate()
+        answers = [peer.store(f"1.2.{n}", _ct(f"1.2.{n}", 300_000)) for n in range(1, 12)]
+        peer.release()
+    statuses = [answer.status for answer in answers]
+    assert 3 < statuses.count(0) < 8
+    assert statuses[-1] == OUT_OF_RESOURCES
+    assert answers[-1].comment.startswith("quota MinimumFreeSpace")
+    status = os.statvfs(small_disk)
+    assert status.f_bavail * status.f_frsize >= keep
+    assert half_received(running) == []
