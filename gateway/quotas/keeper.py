@@ -30,6 +30,7 @@ READ_BYTES: Final = 256 * 1024
 
 # How long a request waits for leases that others have: nobody is refused while a free place is on its way.
 RECALL_TIMEOUT_S: Final = 1.0
+LOOK_DELAY_S: Final = 0.1
 # A holder whose connection ended is looked at again and again until it is dead or has come back.
 LOOK_AGAIN_S: Final = 0.2
 DATABASE_RETRY_S: Final = 1.0
@@ -62,7 +63,13 @@ class Request:
     account: Account
     wanted: Amount
     deadline: float
+    # When those who were asked have told what they accepted: only then a measurement counts nothing twice.
+    look_at: float
     recalled: bool = False
+
+    def due(self, now: float) -> float:
+        """When to try it again."""
+        return self.look_at if now < self.look_at else self.deadline
 
 
 class Keeper:
@@ -124,7 +131,8 @@ class Keeper:
 
     def step(self) -> None:
         """Wait for the next event, and deal with it."""
-        for key, _events in self._selector.select(self._wait_time()):
+        before = time.monotonic()
+        for key, _events in self._selector.select(self._wait_time(before)):
             key.data()
         now = time.monotonic()
         if self._settle_at is not None and now >= self._settle_at:
@@ -133,14 +141,13 @@ class Keeper:
             self._connect_elsewhere()
         if self._lost:
             self._look_for_the_lost()
-        for request in [request for request in self._waiting if request.deadline <= now]:
+        for request in [request for request in self._waiting if request.due(before) <= now]:
             self._try(request)
         for peer in [peer for peer in self._peers if not peer.is_open]:
             self._drop(peer)
 
-    def _wait_time(self) -> float | None:
-        now = time.monotonic()
-        dues = [request.deadline for request in self._waiting]
+    def _wait_time(self, now: float) -> float | None:
+        dues = [request.due(now) for request in self._waiting]
         dues += [due for due in (self._settle_at, self._listen_at) if due is not None]
         if self._lost:
             dues.append(now + LOOK_AGAIN_S)
@@ -239,8 +246,9 @@ class Keeper:
 
     def _on_want(self, peer: Peer, message: dict[str, Any]) -> None:
         rule, study, instances, size = message["want"]
-        deadline = time.monotonic() + RECALL_TIMEOUT_S
-        request = Request(peer, message["number"], Account(rule, study), Amount(instances, size), deadline)
+        now = time.monotonic()
+        account, wanted = Account(rule, study), Amount(instances, size)
+        request = Request(peer, message["number"], account, wanted, now + RECALL_TIMEOUT_S, now + LOOK_DELAY_S)
         self._waiting.append(request)
         self._try(request, or_ask_others=not message.get("soon", False))
 
@@ -268,12 +276,10 @@ class Keeper:
 
     def _may_come_back(self, request: Request, leased: Amount) -> bool:
         """Whether to wait; asks the holders of leases for what they do not use, and for a measurement."""
-        account = request.account
-        # What is accepted and not settled yet would be measured, and then counted once more.
-        looks = (not any(leased) or account in self._exhausted) and self._auditor.look_soon(
-            self._ledger.rules[account.rule]
-        )
-        if request.deadline <= time.monotonic() or (account in self._exhausted and not looks):
+        account, now = request.account, time.monotonic()
+        may_look = not any(leased) or account in self._exhausted or now >= request.look_at
+        looks = may_look and self._auditor.look_soon(self._ledger.rules[account.rule])
+        if now >= request.deadline or (account in self._exhausted and not looks):
             self._exhausted.add(account)
             return False
         if not request.recalled:

@@ -53,12 +53,9 @@ def fill(server: Any) -> None:
 
 def wait_for_room(server: Any, count: int) -> None:
     """Waits until exactly `count` more are accepted. Instances that were tried in vain cost nothing."""
-    sent = 0
     for number in range(count):
-        wait_until(
-            lambda number=number: store(server, f"1.6.{number}") == [0], DEADLINE_S, f"only {sent} of {count} accepted"
-        )
-        sent += 1
+        uid = f"1.6.{number}"
+        wait_until(lambda uid=uid: store(server, uid) == [0], DEADLINE_S, f"{uid} of {count} is not accepted")
     assert store(server, "1.7.1") == [OUT_OF_RESOURCES]
 
 

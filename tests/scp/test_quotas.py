@@ -20,7 +20,7 @@ from tests.support.data_sets import PIXEL_DATA, element
 from tests.support.dcmtk import start_storescu, storescu
 from tests.support.postgresql import PostgreSql
 from tests.support.processes import wait_until
-from tests.support.rawdicom import RawPeer, image, store_rq
+from tests.support.rawdicom import DATA_SET, RawPeer, image, p_data, pdv, store_rq
 from tests.support.standalone import Gateway
 
 OUT_OF_RESOURCES: Final = 0xA700
@@ -126,7 +126,8 @@ def test_exhausted_rule_refuses_on_the_command_and_writes_nothing(start: Any) ->
         data_set = image("1.2.2", rest=element(PIXEL_DATA, "OW", bytes(4_000_000)))
         peer.message(1, store_rq("1.2.2"))
         log_size = len(gateway.log_text())
-        peer.send_data_set(1, [data_set[:2_000_000]])
+        for start_of_piece in range(0, 2_000_000, 50_000):
+            peer.send(p_data(pdv(1, DATA_SET, data_set[start_of_piece : start_of_piece + 50_000])))
         assert half_received(gateway) == []
         assert len(gateway.log_text()) == log_size
         peer.vanish()
@@ -173,7 +174,7 @@ def test_refused_instances_cost_nothing(start: Any) -> None:
     with RawPeer(gateway.dicom_port) as peer:
         peer.associate()
         peer.message(1, store_rq("1.2.97"))
-        peer.send_data_set(1, [image("1.2.97")[:100]])
+        peer.send(p_data(pdv(1, DATA_SET, image("1.2.97")[:50])))
         peer.vanish()
     assert [status for status, _ in send(gateway, [f"1.3.{n}" for n in range(1, 5)])] == [0, 0, 0, OUT_OF_RESOURCES]
 
@@ -229,7 +230,7 @@ def test_two_gateways_on_one_postgresql_share_the_limit(start: Any, postgresql: 
 
 
 def test_database_that_is_down_refuses_until_it_is_back(start: Any, postgresql: PostgreSql) -> None:
-    gateway = start(quotas({"Name": "x", "MaximumInstances": 1000}), Database=postgresql.database())
+    gateway = start(quotas({"Name": "x", "MaximumInstances": 1000}), Database=postgresql.database(), Workers=1)
     assert send(gateway, ["1.2.1"]) == [(0, "")]
     postgresql.stop()
     try:
