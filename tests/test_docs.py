@@ -10,10 +10,11 @@ import pytest
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, cli, config
+from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, cli, config, quota_command
 from gateway.checks import WITHOUT_EFFECT
 from gateway.forwarding import verdicts
 from gateway.forwarding.verdicts import Reply, Verdict
+from gateway.quotas.options import QuotaRule, QuotasSection
 from gateway.tls_policy import RECOMMENDED, SUITES
 from gateway.transfer_syntaxes import PREFERENCE
 from scp.contexts import STORAGE_CLASSES
@@ -26,12 +27,14 @@ CONFIGURATION: Final = ROOT / "docs" / "configuration.md"
 OPERATIONS: Final = ROOT / "docs" / "operations.md"
 CONFORMANCE: Final = ROOT / "docs" / "conformance.md"
 
-ROOMS: Final = ("scp", "gateway", "gateway/forwarding", "gateway/matching", "gateway/archive")
+ROOMS: Final = ("scp", "gateway", "gateway/forwarding", "gateway/matching", "gateway/archive", "gateway/quotas")
 
 # Which section of configuration.md describes which model.
 SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "### `DicomGateway`": config.GatewaySection,
     "### `DicomGateway.Forwarding`": config.ForwardingSection,
+    "### `DicomGateway.Quotas`": QuotasSection,
+    "### A rule of `DicomGateway.Quotas`": QuotaRule,
     "### `DicomGateway.Orthanc`": config.OrthancSection,
     "### `DicomGateway.Log`": config.LogSection,
     "### `DicomGateway.Users`": config.UsersSection,
@@ -206,7 +209,12 @@ def test_commands_of_the_documents_exist(document: Path) -> None:
         command.name or str(getattr(command.callback, "__name__", "")) for command in cli.queue.registered_commands
     }
     named = set(re.findall(r"dicom-gateway ([a-z-]+)\b", code_of(document)))
-    assert named <= commands | {"queue"}
+    quota = {
+        command.name or str(getattr(command.callback, "__name__", ""))
+        for command in quota_command.app.registered_commands
+    }
+    assert named <= commands | {"queue", "quota"}
+    assert set(re.findall(r"dicom-gateway quota ([a-z]+)\b", code_of(document))) <= quota
     assert set(re.findall(r"dicom-gateway queue ([a-z]+)\b", code_of(document))) <= queue
 
 
