@@ -203,7 +203,8 @@ def test_flood_of_silent_connections_takes_a_few_threads_and_stops_nobody(
                 assert peers[0].store("1.2.3").status == 0
                 supervisor = resources(gateway)[gateway.pid]
                 assert supervisor.threads == before[gateway.pid].threads
-                assert supervisor.descriptors <= before[gateway.pid].descriptors + REJECTION_RESERVE
+                # Besides those of the reserve one may just be accepted.
+                assert supervisor.descriptors <= before[gateway.pid].descriptors + REJECTION_RESERVE + 1
         _assert_served(gateway, B)
         most = before[worker].threads + MAXIMUM_PER_PEER + REJECTION_RESERVE
         wait_until(lambda: resources(gateway)[worker].threads == most, DEADLINE_S, lambda: f"{resources(gateway)}")
