@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gateway.config import Configuration
-from gateway.part10 import orthanc_id
 from gateway.quotas import entries
 from gateway.quotas.accounts import TOTAL, Account, Amount
 from gateway.quotas.client import Exhausted, QuotaClient, Unavailable
@@ -48,11 +47,10 @@ class Applicable:
 
     rules: tuple[Rule, ...]
     largest: Limit | None
-
-    @property
-    def needs_digest(self) -> bool:
-        """Whether instances are told apart by their data sets."""
-        return any(not rule.measured for rule in self.rules)
+    # What any instance needs: a place, and a byte.
+    least: "tuple[Wanted, ...]"
+    # Whether instances are told apart by their data sets.
+    needs_digest: bool
 
 
 @dataclass
@@ -61,9 +59,10 @@ class Reservation:
 
     source: Source
     rules: tuple[Rule, ...]
+    name: str = ""
+    bytes: int = 0
     amounts: list[tuple[Account, Amount]] = field(default_factory=list)
     exhausted: Limit | None = None
-    entry: Entry | None = None
     is_claimed: bool = False
 
 
@@ -96,7 +95,12 @@ class Quotas:
             if len(self._applicable) >= MAXIMUM_SOURCES:
                 self._applicable.clear()
             rules = tuple(rule for rule in self._rules if rule.matches(source))
-            found = self._applicable[source] = Applicable(rules, self._largest(source, rules))
+            found = self._applicable[source] = Applicable(
+                rules=rules,
+                largest=self._largest(source, rules),
+                least=tuple(_least(rules)),
+                needs_digest=any(not rule.measured for rule in rules),
+            )
         return found
 
     def _largest(self, source: Source, rules: tuple[Rule, ...]) -> Limit | None:
@@ -126,16 +130,21 @@ class QuotaOnCommand(Policy):
         reservation = instance.reservation = Reservation(source, applicable.rules)
         if applicable.needs_digest:
             instance.digest = entries.new_digest()
+        client = self._quotas.client
         try:
-            limit = _reserve(self._quotas.client, reservation, _first_amounts(applicable.rules))
-            if limit is None:
-                return None
-            uid = entries.identifier(instance.command.affected_sop_instance_uid)
-            if not instance.digest or not self._quotas.client.is_held(uid):
-                return _refusal(limit)
+            for rule, account, amount in applicable.least:
+                if not client.has_some(account, amount):
+                    try:
+                        client.lease(account, amount)
+                    except Exhausted as error:
+                        limit = rule.limit(study=False, instances=error.instances)
+                        uid = entries.identifier(instance.command.affected_sop_instance_uid)
+                        if instance.digest is None or not client.is_held(uid):
+                            return _refusal(limit)
+                        reservation.exhausted = limit
+                        return None
         except Unavailable as error:
             return Answer(Status.OUT_OF_RESOURCES, str(error))
-        reservation.exhausted = limit
         return None
 
 
@@ -150,14 +159,13 @@ class QuotaOfInstance(Policy):
         reservation = instance.reservation
         if reservation is None:
             return None
-        entry = reservation.entry = _entry(instance, reservation.source)
+        file, client = instance.file, self._quotas.client
+        reservation.name, reservation.bytes = file.ready_path.name, file.data_set_length
         try:
-            limit = reservation.exhausted or _reserve(
-                self._quotas.client, reservation, _other_amounts(reservation.rules, entry)
-            )
+            limit = reservation.exhausted or _reserve(client, instance, reservation)
             if limit is None:
                 return None
-            if entry.digest and self._quotas.client.claim(entry):
+            if instance.digest is not None and client.claim(_entry(instance, reservation)):
                 reservation.is_claimed = True
                 return None
         except Unavailable as error:
@@ -169,71 +177,57 @@ class QuotaOfInstance(Policy):
         reservation = instance.reservation
         if reservation is None:
             return
-        entry = reservation.entry
-        if stored and entry is not None:
-            if reservation.is_claimed:
-                self._quotas.client.keep_claimed(entry.name)
-            else:
-                self._quotas.client.accepted(entry._replace(accepted_at=time.time_ns()), reservation.amounts)
-            return
-        _give_up(self._quotas.client, reservation)
-        if reservation.is_claimed and entry is not None:
-            self._quotas.client.drop_claimed(entry.name)
+        client = self._quotas.client
+        if stored and reservation.is_claimed:
+            client.keep_claimed(reservation.name)
+        elif stored:
+            client.accepted(_entry(instance, reservation), reservation.amounts)
+        elif reservation.is_claimed:
+            client.drop_claimed(reservation.name)
+        else:
+            client.give_up(reservation.amounts)
 
 
 Wanted = tuple[Rule, Account, Amount]
 
 
-def _first_amounts(rules: tuple[Rule, ...]) -> Iterator[Wanted]:
-    """What any instance needs: a place, and a byte."""
+def _least(rules: tuple[Rule, ...]) -> Iterator[Wanted]:
     for rule in rules:
         if rule.has_total:
             amount = Amount(int(rule.maximum_instances is not None), int(rule.maximum_bytes is not None))
             yield rule, Account(rule.key, TOTAL), amount
 
 
-def _other_amounts(rules: tuple[Rule, ...], entry: Entry) -> Iterator[Wanted]:
-    """What this instance needs besides."""
-    for rule in rules:
-        if rule.maximum_bytes is not None:
-            yield rule, Account(rule.key, TOTAL), Amount(bytes=entry.bytes - 1)
+def _reserve(client: QuotaClient, instance: "IncomingInstance", reservation: Reservation) -> Limit | None:
+    """Reserve what the instance needs, or nothing and say which limit is reached. Raises Unavailable."""
+    wanted = []
+    for rule in reservation.rules:
+        if rule.has_total:
+            count, size = rule.maximum_instances is not None, rule.maximum_bytes is not None
+            amount = Amount(1 if count else 0, reservation.bytes if size else 0)
+            wanted.append((rule, Account(rule.key, TOTAL), amount))
         if rule.maximum_instances_per_study is not None:
-            yield rule, Account(rule.key, entry.study), Amount(instances=1)
-
-
-def _reserve(client: QuotaClient, reservation: Reservation, wanted: Iterator[Wanted]) -> Limit | None:
-    """Reserve all, or nothing and say which limit is reached. Raises Unavailable, and nothing is reserved."""
+            study = entries.identifier(instance.header.study_instance_uid)
+            wanted.append((rule, Account(rule.key, study), Amount(1)))
+    amounts = [(account, amount) for _rule, account, amount in wanted]
     try:
-        for rule, account, amount in wanted:
-            try:
-                client.reserve(account, amount)
-            except Exhausted as error:
-                _give_up(client, reservation)
-                return rule.limit(study=account.study != TOTAL, instances=error.instances)
-            reservation.amounts.append((account, amount))
-    except Unavailable:
-        _give_up(client, reservation)
-        raise
+        client.reserve(amounts)
+    except Exhausted as error:
+        rule = next(rule for rule, account, _amount in wanted if account == error.account)
+        return rule.limit(study=error.account.study != TOTAL, instances=error.instances)
+    reservation.amounts = amounts
     return None
 
 
-def _give_up(client: QuotaClient, reservation: Reservation) -> None:
-    while reservation.amounts:
-        client.give_up(*reservation.amounts.pop())
-
-
-def _entry(instance: "IncomingInstance", source: Source) -> Entry:
-    header, file = instance.header, instance.file
+def _entry(instance: "IncomingInstance", reservation: Reservation) -> Entry:
     return Entry(
-        name=file.ready_path.name,
-        source=source,
-        sop_instance_uid=entries.identifier(header.sop_instance_uid),
-        study=entries.identifier(header.study_instance_uid),
+        name=reservation.name,
+        source=reservation.source,
+        sop_instance_uid=entries.identifier(instance.header.sop_instance_uid),
+        study=entries.identifier(instance.header.study_instance_uid),
         digest=instance.digest.hexdigest() if instance.digest is not None else "",
-        bytes=file.data_set_length,
-        orthanc_id=orthanc_id(
-            header.patient_id, header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid
-        ),
+        bytes=reservation.bytes,
+        orthanc_id=instance.orthanc_id,
         accepted_at=time.time_ns(),
     )
 

@@ -5,6 +5,7 @@ is on disk for good, or once Orthanc has it (`Acknowledge` "Stored").
 """
 
 import errno
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -114,6 +115,14 @@ class IncomingInstance:
             raise RuntimeError("nothing is being received")
         return self._file
 
+    @functools.cached_property
+    def orthanc_id(self) -> str:
+        """What Orthanc will call it."""
+        header = self.header
+        return orthanc_id(
+            header.patient_id, header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid
+        )
+
     def open(self, transfer_syntax_uid: str) -> None:
         """Ask about the command and create the file."""
         try:
@@ -208,12 +217,23 @@ class IncomingInstance:
             self._counters.bytes += file.size
         return answer
 
+    def _delivery(self, file: IncomingFile) -> Delivery:
+        return Delivery(
+            path=file.path,
+            size=file.size,
+            sop_instance_uid=self.header.sop_instance_uid,
+            orthanc_id=self.orthanc_id,
+            patient_id=self.header.patient_id,
+            study_instance_uid=self.header.study_instance_uid,
+            series_instance_uid=self.header.series_instance_uid,
+        )
+
     def _spool(self, file: IncomingFile) -> Answer:
         try:
             file.commit()
         except OSError as error:
             return _spool_trouble(error)
-        self._ready = _delivery(file, self.header)
+        self._ready = self._delivery(file)
         self._service.deliveries.expect(self._ready)
         return SUCCESS
 
@@ -223,27 +243,13 @@ class IncomingInstance:
         except OSError as error:
             return _spool_trouble(error)
         outcome = self._service.deliveries.deliver(
-            _delivery(file, self.header), self._service.configuration.gateway.stored_deadline
+            self._delivery(file), self._service.configuration.gateway.stored_deadline
         )
         if outcome.result == "delivered":
             return SUCCESS
         path.unlink(missing_ok=True)
         status = Status.CANNOT_UNDERSTAND if outcome.result == "refused" else Status.OUT_OF_RESOURCES
         return Answer(status, outcome.reason)
-
-
-def _delivery(file: IncomingFile, header: Header) -> Delivery:
-    return Delivery(
-        path=file.path,
-        size=file.size,
-        sop_instance_uid=header.sop_instance_uid,
-        orthanc_id=orthanc_id(
-            header.patient_id, header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid
-        ),
-        patient_id=header.patient_id,
-        study_instance_uid=header.study_instance_uid,
-        series_instance_uid=header.series_instance_uid,
-    )
 
 
 def _spool_trouble(error: OSError) -> Answer:

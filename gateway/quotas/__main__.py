@@ -17,6 +17,7 @@ from gateway.child import read_settings
 from gateway.forwarding.endpoint import endpoint
 from gateway.forwarding.transports import HttpTransport
 from gateway.log import get_logger
+from gateway.quotas.accounts import TOTAL, Account, Amount, Holder
 from gateway.quotas.audit import Auditor
 from gateway.quotas.elsewhere import Elsewhere
 from gateway.quotas.gate import SOCKET_NAME
@@ -67,12 +68,22 @@ def _open(ledger: Ledger) -> set[str]:
     while True:
         try:
             ledger.open()
-            return ledger.holders()
+            holders = ledger.holders()
+            _warm_up(ledger)
+            return holders
         except database.DatabaseError as error:
             if not complained:
                 get_logger().error("the quotas' database fails; it is tried again", reason=str(error))
             complained = True
             time.sleep(DATABASE_RETRY_S)
+
+
+def _warm_up(ledger: Ledger) -> None:
+    """Lease something once: the first sender need not wait until all statements are compiled."""
+    nobody = Holder(ledger.gateway, "nobody")
+    for rule in ledger.rules.values():
+        ledger.grant(nobody, Account(rule.key, TOTAL), Amount())
+    ledger.end_leases(nobody)
 
 
 def _die(arguments: threading.ExceptHookArgs) -> None:

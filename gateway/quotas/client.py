@@ -30,8 +30,8 @@ CONNECT_TIMEOUT_S: Final = 5.0
 # The keeper waits a second for others before it refuses; a database may need a moment.
 REPLY_TIMEOUT_S: Final = 10.0
 # Entries are told together: each message wakes the keeper.
-LINGER_S: Final = 0.05
-MAXIMUM_ENTRIES: Final = 200
+LINGER_S: Final = 0.2
+MAXIMUM_ENTRIES: Final = 500
 # Others wait for a second; what comes back later finds nobody.
 RECALL_S: Final = 2.0
 # What was leased and not used for so long is given back.
@@ -89,25 +89,39 @@ class QuotaClient:
         threading.Thread(target=self._run, name="quotas", daemon=True).start()
         threading.Thread(target=self._tell, name="quotas-entries", daemon=True).start()
 
-    def reserve(self, account: Account, amount: Amount) -> None:
-        """Take `amount` out of the leases, or have it leased. Raises Exhausted, Unavailable."""
+    def reserve(self, amounts: Sequence[tuple[Account, Amount]]) -> None:
+        """Take all of `amounts` out of the leases, leasing more if need be. Raises Exhausted, Unavailable."""
         while True:  # what was leased for us may be taken by another association, or called back
             with self._lock:
-                if self._take(account, amount):
+                lacking = next((each for each in amounts if not self.has_some(*each)), None)
+                if lacking is None:
+                    for account, amount in amounts:
+                        self._take(account, amount)
                     return
-                missing = self._missing(account, amount)
-            self.flush()
-            reply = self._ask({"want": [*account, *missing]}, account)
-            if reply["amount"] is None:
-                raise Exhausted(account, instances=bool(reply["instances"]))
+            self.lease(*lacking)
 
-    def give_up(self, account: Account, amount: Amount) -> None:
+    def lease(self, account: Account, amount: Amount) -> None:
+        """Have so much of `account` leased that `amount` is left. Raises Exhausted, Unavailable."""
+        with self._lock:
+            missing = self._missing(account, amount)
+        self.flush()
+        reply = self._ask({"want": [*account, *missing]}, account)
+        if reply["amount"] is None:
+            raise Exhausted(account, instances=bool(reply["instances"]))
+
+    def has_some(self, account: Account, amount: Amount) -> bool:
+        """Whether so much is leased and left right now. Takes no lock: somebody else may take it before us."""
+        lease = self._leases.get(account)
+        return lease is not None and lease.instances >= amount.instances and lease.bytes >= amount.bytes
+
+    def give_up(self, amounts: Iterable[tuple[Account, Amount]]) -> None:
         """A reservation is not needed: the instance was refused or never came to an end."""
         with self._lock:
-            self._unreserve(account, amount)
-            self._add(account, amount)
-            if time.monotonic() < self._recalled.get(account, 0.0):
-                self._give_back([account])
+            for account, amount in amounts:
+                self._unreserve(account, amount)
+                self._add(account, amount)
+                if time.monotonic() < self._recalled.get(account, 0.0):
+                    self._give_back([account])
 
     def is_held(self, sop_instance_uid: str) -> bool:
         """Whether an instance of this UID is held. Raises Unavailable."""
@@ -147,18 +161,17 @@ class QuotaClient:
             if entries:
                 self._send_locked({"entries": entries})
 
-    def _take(self, account: Account, amount: Amount) -> bool:
-        lease = self._leases.get(account)
-        if lease is None or lease.instances < amount.instances or lease.bytes < amount.bytes:
-            return False
+    def _take(self, account: Account, amount: Amount) -> None:
+        lease = self._leases[account]
         lease.instances -= amount.instances
         lease.bytes -= amount.bytes
         lease.used_at = time.monotonic()
-        before = self._reserved.get(account, Amount())
-        self._reserved[account] = Amount(before.instances + amount.instances, before.bytes + amount.bytes)
+        before = self._reserved.get(account)
+        self._reserved[account] = (
+            amount if before is None else Amount(before.instances + amount.instances, before.bytes + amount.bytes)
+        )
         if not lease.is_asked and (2 * lease.instances < lease.last.instances or 2 * lease.bytes < lease.last.bytes):
             self._ask_ahead(account, lease)
-        return True
 
     def _missing(self, account: Account, amount: Amount) -> Amount:
         lease = self._leases.get(account) or _Lease()

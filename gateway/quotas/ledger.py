@@ -33,6 +33,9 @@ LEASE_PART: Final = 16
 MAXIMUM_LEASE_INSTANCES: Final = 256
 MAXIMUM_LEASE_BYTES: Final = 256 * 1024 * 1024
 
+# Sources that are remembered; who invents AE titles gets them looked up again.
+MAXIMUM_SOURCES: Final = 10_000
+
 
 class Grant(NamedTuple):
     """`amount` is None if the account has not enough left; then `lacks_instances` says of what, and `leased` how much
@@ -53,10 +56,17 @@ class Ledger:
         self.rules = {rule.key: rule for rule in rules}
         self._database = database
         self._clock = clock
+        self._rules_of: dict[Source, list[Rule]] = {}
+        self._source_numbers: dict[Source, int] = {}
 
     def rules_of(self, source: Source) -> list[Rule]:
         """The rules that count instances of `source`."""
-        return [rule for rule in self.rules.values() if rule.matches(source)]
+        rules = self._rules_of.get(source)
+        if rules is None:
+            if len(self._rules_of) >= MAXIMUM_SOURCES:
+                self._rules_of.clear()
+            rules = self._rules_of[source] = [rule for rule in self.rules.values() if rule.matches(source)]
+        return rules
 
     def open(self) -> None:
         """Take over the configured rules: what is new or counted in another way is counted from the instances."""
@@ -136,6 +146,7 @@ class Ledger:
             held = held_pairs(sql, {entry.sop_instance_uid for entry in entries})
             since = {row.rule: row.counts_since for row in sql.execute(select(RULES.c.rule, RULES.c.counts_since))}
             used, consumed = Counts(), Counts()
+            numbers = self._numbers_of(sql, {entry.source for entry in entries})
             rows = []
             for entry in entries:
                 pair = (entry.sop_instance_uid, bytes.fromhex(entry.digest))
@@ -150,13 +161,16 @@ class Ledger:
                         if rule.measured or (is_new and entry.accepted_at > since.get(rule.key, 0)):
                             used.add(account, entry.bytes)
                 if any(not rule.measured for rule in rules):
-                    rows.append(self._row(sql, entry, is_new))
+                    rows.append(self._row(entry, numbers[entry.source], is_new))
             if rows:
                 sql.execute(insert(INSTANCES), rows)
             add_use(sql, used.amounts)
             if leased and holder is not None:
                 for account, amount in consumed.amounts.items():
                     change_lease(sql, holder, account, amount, -1)
+        if len(self._source_numbers) >= MAXIMUM_SOURCES:
+            self._source_numbers.clear()
+        self._source_numbers |= numbers
 
     def claim(self, entry: Entry) -> bool:
         """Write `entry` down if it is identical to what is held: it needs no lease then. False if it is not."""
@@ -164,7 +178,8 @@ class Ledger:
             pair = (entry.sop_instance_uid, bytes.fromhex(entry.digest))
             if pair not in held_pairs(sql, {entry.sop_instance_uid}):
                 return False
-            sql.execute(insert(INSTANCES), [self._row(sql, entry, False)])
+            number = self._numbers_of(sql, {entry.source})[entry.source]
+            sql.execute(insert(INSTANCES), [self._row(entry, number, False)])
             return True
 
     def is_held(self, sop_instance_uid: str) -> bool:
@@ -198,11 +213,15 @@ class Ledger:
         query = select(INSTANCES.c.name).where(INSTANCES.c.gateway == self.gateway, INSTANCES.c.name.in_(list(names)))
         return set(sql.scalars(query))
 
-    def _row(self, sql: Connection, entry: Entry, is_new: bool) -> dict[str, Any]:
+    def _numbers_of(self, sql: Connection, sources: set[Source]) -> dict[Source, int]:
+        """Those that are not known are entered; they are remembered only once that is committed."""
+        return {source: self._source_numbers.get(source) or source_number(sql, source) for source in sources}
+
+    def _row(self, entry: Entry, source: int, is_new: bool) -> dict[str, Any]:
         return {
             "gateway": self.gateway,
             "name": entry.name,
-            "source": source_number(sql, entry.source),
+            "source": source,
             "sop_instance_uid": entry.sop_instance_uid,
             "study_instance_uid": entry.study,
             "digest": bytes.fromhex(entry.digest),
