@@ -114,17 +114,20 @@ class Supervisor:
             self._log.info("removed what was half received when the gateway last ended", files=removed)
 
     def _migrate(self) -> None:
-        """Bring the tables to this version, if anything needs a database."""
+        """Bring the tables to this version, if anything needs a database, and make our name in them."""
         if not self._configuration.gateway.quotas.counts:
             return
         # Imported here: who has no quotas does not pay for it with time and memory.
         from gateway import database
+        from gateway.quotas.identity import gateway_identity
 
         try:
+            # Made here: processes that start side by side would each make one.
+            gateway_identity(self._configuration.state_directory)
             books = database.connect(self._configuration)
             database.migrate(books)
             books.close()
-        except database.DatabaseError as error:
+        except (database.DatabaseError, OSError) as error:
             raise FatalError(f"cannot use the database: {error}") from error
 
     def _watch_signals(self) -> None:

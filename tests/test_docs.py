@@ -27,7 +27,15 @@ CONFIGURATION: Final = ROOT / "docs" / "configuration.md"
 OPERATIONS: Final = ROOT / "docs" / "operations.md"
 CONFORMANCE: Final = ROOT / "docs" / "conformance.md"
 
-ROOMS: Final = ("scp", "gateway", "gateway/forwarding", "gateway/matching", "gateway/archive", "gateway/quotas", "gateway/migrations")
+ROOMS: Final = (
+    "scp",
+    "gateway",
+    "gateway/forwarding",
+    "gateway/matching",
+    "gateway/archive",
+    "gateway/quotas",
+    "gateway/migrations",
+)
 
 # Which section of configuration.md describes which model.
 SECTIONS: Final[dict[str, type[BaseModel]]] = {

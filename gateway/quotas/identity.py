@@ -10,7 +10,7 @@ FILE_NAME: Final = "gateway-id"
 
 
 def gateway_identity(state_directory: Path) -> str:
-    """Return the name; made at the first call. Raises OSError."""
+    """Return the name; made at the first call, which is the supervisor's. Raises OSError."""
     path = state_directory / FILE_NAME
     try:
         return path.read_text().strip()
