@@ -21,6 +21,7 @@ from gateway.deliveries import DeliveryClient
 from gateway.spool import Spool, SpoolWriter
 from scp.association import AcceptedAssociation, Environment
 from scp.contexts import ContextPolicy, Offer
+from scp.policies import policies
 from scp.storage import StorageService
 from tests.scp.associate_requests import pynetdicom_as_in_a_worker
 from tests.scp.conftest import StartGateway
@@ -92,7 +93,9 @@ def acceptor(tmp_path: Path) -> Iterator[Acceptor]:
     spool.prepare()
     writer = SpoolWriter(spool)
     with pynetdicom_as_in_a_worker(), socket.create_server(("127.0.0.1", 0)) as listener:
-        storage = StorageService(configuration, writer, DeliveryClient(configuration.state_directory))
+        storage = StorageService(
+            configuration, writer, DeliveryClient(configuration.state_directory), policies(configuration, None)
+        )
         made = Acceptor(Environment(configuration, storage, no_archives()), port=listener.getsockname()[1])
         made.environment.contexts = OfferedContexts(made.offered)
         serving = threading.Thread(target=made.serve, args=(listener,))

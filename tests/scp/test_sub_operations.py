@@ -18,6 +18,7 @@ from scp.association_errors import AssociationAborted, AssociationError, Associa
 from scp.command_set import Response
 from scp.contexts import Offer
 from scp.data_set_sources import Chunks
+from scp.policies import policies
 from scp.scu import StoredInstance, c_store
 from scp.storage import StorageService
 from tests.scp.outgoing import SHORT_S, TIMEOUT_S, ct
@@ -125,7 +126,9 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Env
     spool = Spool(configuration.state_directory)
     spool.prepare()
     writer, deliveries = SpoolWriter(spool), DeliveryClient(configuration.state_directory)
-    made = Environment(configuration, StorageService(configuration, writer, deliveries), no_archives())
+    made = Environment(
+        configuration, StorageService(configuration, writer, deliveries, policies(configuration, None)), no_archives()
+    )
     offer = made.contexts.offer
 
     def with_get(calling: str, proposed: Any) -> Offer:
