@@ -170,9 +170,11 @@ class IncomingInstance:
 
     def answered(self) -> None:
         """Tell policies and forwarder: the peer need not wait for that."""
-        self._end()
-        if self._ready is not None:
-            self._service.deliveries.ready(self._ready)
+        try:
+            self._end()
+        finally:  # whatever a policy meets, what was acknowledged is delivered
+            if self._ready is not None:
+                self._service.deliveries.ready(self._ready)
 
     def abandon(self) -> None:
         """Nothing of an incomplete instance is kept."""
