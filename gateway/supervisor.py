@@ -115,9 +115,9 @@ class Supervisor:
 
     def _migrate(self) -> None:
         """Bring the tables to this version, if anything needs a database, and make our name in them."""
-        if not self._configuration.gateway.quotas.counts:
+        if not self._configuration.needs_database:
             return
-        # Imported here: who has no quotas does not pay for it with time and memory.
+        # Imported here: who needs no database does not pay for it with time and memory.
         from gateway import database
         from gateway.quotas.identity import gateway_identity
 

@@ -5,10 +5,10 @@ and what was found is still so when it is changed.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from gateway.matching.attributes import Attributes, name_of
 from worklist.encoding import from_json, to_json
@@ -173,7 +173,7 @@ ITEM_COLUMNS: Final = (
 )
 
 
-def item_of(row: Row[Any]) -> Item:
+def item_of(row: Sequence[Any]) -> Item:
     """The item of a row of ITEM_COLUMNS."""
     return Item(row[0], from_json(row[1]), Status(row[2]), row[3], row[4], row[5])
 
@@ -212,10 +212,6 @@ def _tell(connection: Connection, number: int, change: Change, what: str) -> Non
 
 def _differences(before: Attributes, after: Attributes) -> str:
     """The tags that are not the same, without values: the history is read by persons and kept in logs."""
-    sequence = SCHEDULED_PROCEDURE_STEP_SEQUENCE
-    pairs = [
-        ({**before, sequence: None}, {**after, sequence: None}),
-        (step_of(before), step_of(after)),
-    ]
+    pairs = ((before, after), (step_of(before), step_of(after)))
     tags = {tag for old, new in pairs for tag in {*old, *new} if old.get(tag) != new.get(tag)}
-    return ", ".join(map(name_of, sorted(tags)))
+    return ", ".join(map(name_of, sorted(tags - {SCHEDULED_PROCEDURE_STEP_SEQUENCE})))

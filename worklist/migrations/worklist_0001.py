@@ -59,15 +59,19 @@ def upgrade() -> None:
         "worklist_stations",
         sa.Column("station", _KEY, primary_key=True),
         sa.Column("scheduled_date", _KEY, primary_key=True),
-        _item(primary_key=True),
+        sa.Column("item", _NUMBER, _item(), primary_key=True),
     )
     op.create_index("worklist_stations_item", "worklist_stations", ["item"])
-    op.create_table("worklist_names", sa.Column("name", _KEY, primary_key=True), _item(primary_key=True))
+    op.create_table(
+        "worklist_names",
+        sa.Column("name", _KEY, primary_key=True),
+        sa.Column("item", _NUMBER, _item(), primary_key=True),
+    )
     op.create_index("worklist_names_item", "worklist_names", ["item"])
     op.create_table(
         "worklist_history",
         sa.Column("id", _NUMBER, primary_key=True, autoincrement=True),
-        _item(nullable=False),
+        sa.Column("item", _NUMBER, _item(), nullable=False),
         sa.Column("at", sa.BigInteger, nullable=False),
         sa.Column("who", sa.String(255), nullable=False),
         sa.Column("what", sa.Text, nullable=False),
@@ -75,5 +79,5 @@ def upgrade() -> None:
     op.create_index("worklist_history_item", "worklist_history", ["item", "id"])
 
 
-def _item(**options: bool) -> sa.Column[int]:
-    return sa.Column("item", _NUMBER, sa.ForeignKey("worklist_items.id", ondelete="CASCADE"), **options)
+def _item() -> sa.ForeignKey:
+    return sa.ForeignKey("worklist_items.id", ondelete="CASCADE")
