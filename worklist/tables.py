@@ -44,7 +44,7 @@ ITEMS: Final = Table(
     Index("worklist_items_step", "scheduled_procedure_step_id"),
     Index("worklist_items_procedure", "requested_procedure_id"),
     Index("worklist_items_patient", "patient_id"),
-    Index("worklist_items_status", "status", "changed_at"),
+    Index("worklist_items_changed", "changed_at"),
     # An identifier is never given again: it stands in logs.
     sqlite_autoincrement=True,
 )

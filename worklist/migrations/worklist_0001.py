@@ -36,7 +36,7 @@ _INDEXES = {
     "step": ["scheduled_procedure_step_id"],
     "procedure": ["requested_procedure_id"],
     "patient": ["patient_id"],
-    "status": ["status", "changed_at"],
+    "changed": ["changed_at"],
 }
 
 
