@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
 from worklist.items import MAXIMUM_KEY_CHARACTERS
 
@@ -75,4 +75,17 @@ HISTORY: Final = Table(
     Column("who", String(255), nullable=False),
     Column("what", Text, nullable=False),
     Index("worklist_history_item", "item", "id"),
+)
+
+# Which items are in files, and what the files looked like when they were read: others are read again.
+FILES: Final = Table(
+    "worklist_files",
+    METADATA,
+    Column("item", _NUMBER, ForeignKey("worklist_items.id", ondelete="CASCADE"), primary_key=True),
+    # Whose folder it is: several gateways may have files of the same name on different machines.
+    Column("gateway", String(32), nullable=False),
+    # Bytes: names of files need not be text.
+    Column("path", LargeBinary, nullable=False),
+    Column("fingerprint", String(255), nullable=False),
+    Index("worklist_files_gateway", "gateway"),
 )

@@ -77,6 +77,14 @@ def upgrade() -> None:
         sa.Column("what", sa.Text, nullable=False),
     )
     op.create_index("worklist_history_item", "worklist_history", ["item", "id"])
+    op.create_table(
+        "worklist_files",
+        sa.Column("item", _NUMBER, _item(), primary_key=True),
+        sa.Column("gateway", sa.String(32), nullable=False),
+        sa.Column("path", sa.LargeBinary, nullable=False),
+        sa.Column("fingerprint", sa.String(255), nullable=False),
+    )
+    op.create_index("worklist_files_gateway", "worklist_files", ["gateway"])
 
 
 def _item() -> sa.ForeignKey:
