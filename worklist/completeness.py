@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Final
 
-from gateway.matching.attributes import Attributes, name_of
+from pydicom.datadict import keyword_for_tag
+
+from gateway.matching.attributes import Attributes
 from worklist import items
 from worklist.items import step_of, text_of
 
@@ -44,8 +46,8 @@ def missing(attributes: Attributes) -> tuple[tuple[int, ...], ...]:
 
 
 def describe(tags: tuple[tuple[int, ...], ...]) -> str:
-    """What `missing` returned, for a person."""
-    return ", ".join(" or ".join(map(name_of, alternatives)) for alternatives in tags)
+    """What `missing` returned, by keywords."""
+    return ", ".join(" or ".join(map(keyword_for_tag, alternatives)) for alternatives in tags)
 
 
 def _having(attributes: Attributes) -> Callable[[int], bool]:

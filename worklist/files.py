@@ -42,7 +42,7 @@ def read_file(path: Path, default: CharacterSet) -> Attributes:
             os.close(fd)
     except OSError as error:
         raise FileError(error.strerror or str(error)) from error
-    except (Part10Error, InvalidQuery) as error:
+    except Part10Error as error:
         raise FileError(str(error)) from error
 
 
@@ -60,7 +60,10 @@ def _read(fd: int, default: CharacterSet) -> Attributes:
         transfer_syntax = _guess(data)
     if transfer_syntax not in _TRANSFER_SYNTAXES:
         raise FileError(f"transfer syntax {transfer_syntax or 'not said'}")
-    attributes = read_attributes(data, transfer_syntax, default)
+    try:
+        attributes = read_attributes(data, transfer_syntax, default)
+    except InvalidQuery as error:
+        raise FileError(f"cut off, or no DICOM: {error}") from error
     for tag in _OF_THE_FILE:
         attributes.pop(tag, None)
     steps = attributes.get(SCHEDULED_PROCEDURE_STEP_SEQUENCE)

@@ -26,13 +26,11 @@ from worklist import store
 from worklist.completeness import describe, missing
 from worklist.files import EXTENSION, FileError, read_file
 from worklist.items import (
-    SCHEDULED_PROCEDURE_STEP_STATUS,
     WORKLIST_LABEL,
     Item,
     Status,
     keys_of,
-    step_of,
-    text_of,
+    status_of,
 )
 from worklist.tables import FILES
 
@@ -240,7 +238,7 @@ class FolderImport:
 
     def _store_one(self, connection: Connection, file: _Read) -> int:
         name = f"file {_printable(file.path)}"
-        change, status = store.Change.now(name), _status(file.attributes)
+        change, status = store.Change.now(name), status_of(file.attributes) or Status.SCHEDULED
         known = self._known.get(file.path)
         item = store.get(connection, known.item) if known is not None and known.item is not None else None
         if item is not None and not _is_same(item, file.attributes):
@@ -307,11 +305,6 @@ def _is_same(item: Item, attributes: Attributes) -> bool:
         theirs.study_instance_uid,
         theirs.scheduled_procedure_step_id,
     )
-
-
-def _status(attributes: Attributes) -> Status:
-    text = text_of(step_of(attributes), SCHEDULED_PROCEDURE_STEP_STATUS)
-    return Status(text) if text in Status.__members__ else Status.SCHEDULED
 
 
 def _printable(path: Path) -> str:

@@ -47,6 +47,10 @@ class Status(StrEnum):
     COMPLETED = "COMPLETED"
 
 
+# Of the others a modality is not told, unless it asks for them.
+UNFINISHED: Final = (Status.SCHEDULED, Status.ARRIVED, Status.READY)
+
+
 class OrderNumber(NamedTuple):
     """A placer or filler order number: HL7 EI.1, and EI.2 or EI.3 as far as they are known."""
 
@@ -104,6 +108,11 @@ class Item:
         return keys_of(self.attributes)
 
     @property
+    def patient_name(self) -> str:
+        """Patient's Name."""
+        return text_of(self.attributes, PATIENT_NAME)
+
+    @property
     def step(self) -> Attributes:
         """The item of its Scheduled Procedure Step Sequence."""
         return step_of(self.attributes)
@@ -133,6 +142,12 @@ def keys_of(attributes: Attributes) -> Keys:
 def step_of(attributes: Attributes) -> Attributes:
     """The first item of Scheduled Procedure Step Sequence; nothing if there is none."""
     return first_item(attributes, SCHEDULED_PROCEDURE_STEP_SEQUENCE)
+
+
+def status_of(attributes: Attributes) -> Status | None:
+    """The Scheduled Procedure Step Status that they say, if they say one."""
+    text = text_of(step_of(attributes), SCHEDULED_PROCEDURE_STEP_STATUS)
+    return Status(text) if text in Status.__members__ else None
 
 
 def first_item(attributes: Attributes, tag: int) -> Attributes:
