@@ -28,7 +28,7 @@ from gateway.peers import parse_network
 from gateway.quotas.options import QuotasSection
 from gateway.section import Section
 from gateway.tls_options import TlsOptions
-from gateway.worklist_options import OrthancWorklists, WorklistSection
+from gateway.worklist_options import OrthancWorklists, WorklistFolder, WorklistSection
 
 MINIMUM_PDU_BYTES: Final = 4096
 MAXIMUM_PDU_BYTES: Final = 131072
@@ -309,6 +309,14 @@ class Configuration(BaseModel):
         if self.gateway.worklist is not None:
             return self.gateway.worklist
         return WorklistSection() if self.orthanc.worklists.enable else None
+
+    @property
+    def worklist_folders(self) -> list[WorklistFolder]:
+        """The folders of worklist files, ours and Orthanc's."""
+        section, orthanc = self.worklist, self.orthanc.worklists.folder
+        ours = [WorklistFolder(self.path(name), True) for name in section.folders] if section else []
+        # Orthanc's plugin takes it relative to the working directory, and looks into no subfolder.
+        return ours + ([WorklistFolder(Path(orthanc).resolve(), False)] if orthanc is not None else [])
 
     @property
     def needs_database(self) -> bool:

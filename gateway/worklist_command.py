@@ -56,7 +56,7 @@ def list_items(
         "statuses": None if status == "all" else [Status(status)] if status else UNFINISHED,
     }
     table = Table(
-        "item", "status", "scheduled", "station", "modality", "patient", "name", "accession", "from", box=None
+        "item", "status", "scheduled", "station", "modality", "patient", "name", "accession", "label", "from", box=None
     )
     with _database(loaded) as database:
         found = {item.id: item for item in candidates(database, Selection(**common, patient_name=patient))}
@@ -279,7 +279,7 @@ def _row(item: "Item") -> list[str]:
     return [
         str(item.id),
         item.status.value,
-        *(_printable(text) for text in (*texts, keys.accession_number, item.origin)),
+        *(_printable(text) for text in (*texts, keys.accession_number, keys.partition, item.origin)),
     ]
 
 

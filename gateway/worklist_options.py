@@ -1,5 +1,7 @@
 """The worklist's options: `DicomGateway.Worklist`, and Orthanc's `Worklists`."""
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -37,6 +39,14 @@ class ExpirySection(Section):
         """By status: after how many seconds; None is never."""
         kept: dict[str, Any] = self.model_dump(by_alias=True)
         return {status: None if text is None else read_duration(text) for status, text in kept.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class WorklistFolder:
+    """A folder of `.wl` files. `partitions`: those in a subfolder are for the called AE title that it is named by."""
+
+    path: Path
+    partitions: bool
 
 
 class WorklistSection(Section):

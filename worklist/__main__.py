@@ -16,7 +16,7 @@ from gateway.child import read_settings
 from gateway.log import get_logger
 from gateway.quotas.identity import gateway_identity
 from gateway.worklist_options import WorklistSection
-from worklist.folders import FolderImport, folders_of
+from worklist.folders import FolderImport
 from worklist.housekeeping import Housekeeping
 from worklist.watching import Watcher
 
@@ -37,7 +37,7 @@ def main() -> None:
     if configuration.orthanc.worklists.enable and configuration.orthanc.worklists.save_in_orthanc_database:
         get_logger().warning("worklists that Orthanc keeps in its database are not served", option="Worklists")
     books = database.connect(configuration)
-    folders = folders_of(configuration)
+    folders = configuration.worklist_folders
     importing = FolderImport(
         books,
         gateway_identity(configuration.state_directory),

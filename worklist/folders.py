@@ -10,7 +10,6 @@ import stat
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -18,10 +17,10 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection, delete, insert, select
 
 from gateway.character_sets import CharacterSet
-from gateway.config import Configuration
 from gateway.database import Database
 from gateway.log import get_logger
 from gateway.matching.attributes import Attributes, Element
+from gateway.worklist_options import WorklistFolder
 from worklist import store
 from worklist.completeness import describe, missing
 from worklist.files import EXTENSION, FileError, read_file
@@ -46,22 +45,6 @@ LOCK_NAME: Final = "lockfile"
 MAXIMUM_AE_TITLE_CHARACTERS: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Folder:
-    """A folder of files. `partitions`: those in a subfolder are for the called AE title that it is named by."""
-
-    path: Path
-    partitions: bool
-
-
-def folders_of(configuration: Configuration) -> list[Folder]:
-    """The folders that the configuration names, ours and Orthanc's."""
-    section, orthanc = configuration.worklist, configuration.orthanc.worklists.folder
-    ours = [Folder(configuration.path(name), True) for name in section.folders] if section else []
-    # Orthanc's plugin takes it relative to the working directory, and looks into no subfolder.
-    return ours + ([Folder(Path(orthanc).resolve(), False)] if orthanc is not None else [])
-
-
 class _Known(NamedTuple):
     fingerprint: str
     # None: the file was refused.
@@ -77,7 +60,9 @@ class _Read(NamedTuple):
 class FolderImport:
     """What is in the folders, and what of it is in the store."""
 
-    def __init__(self, database: Database, gateway: str, folders: Sequence[Folder], default: CharacterSet) -> None:
+    def __init__(
+        self, database: Database, gateway: str, folders: Sequence[WorklistFolder], default: CharacterSet
+    ) -> None:
         self._database = database
         self._gateway = gateway
         self._folders = folders

@@ -6,17 +6,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from gateway import config
 from gateway.character_sets import UTF_8
-from gateway.database import Database, connect_sqlite, migrate
+from gateway.database import Database, connect_postgresql, connect_sqlite, migrate
+from gateway.worklist_options import WorklistFolder
+from tests.support.postgresql import PostgreSql
 from tests.support.processes import wait_until
 from tests.support.worklists import SOMEBODY, dump, items_of, write_file
 from worklist import store
-from worklist.folders import Folder, FolderImport, folders_of
+from worklist.folders import FolderImport
 from worklist.items import Status
 from worklist.watching import Watcher
 
@@ -34,7 +34,7 @@ class Watched:
         self.importing = self._open()
 
     def _open(self) -> FolderImport:
-        folder = Folder(self.path, self.partitions)
+        folder = WorklistFolder(self.path, self.partitions)
         importing = FolderImport(self.database, self.gateway, [folder], UTF_8)
         importing.open()
         return importing
@@ -253,7 +253,12 @@ def test_a_folder_that_is_no_longer_named_has_no_items(watched: Watched, tmp_pat
     assert watched.origins() == []
 
 
-def test_gateways_that_share_a_database_leave_each_others_files_alone(watched: Watched, tmp_path: Path) -> None:
+def test_gateways_that_share_postgresql_leave_each_others_files_alone(
+    postgresql: PostgreSql, folder: Path, tmp_path: Path
+) -> None:
+    database = connect_postgresql(postgresql.database())
+    migrate(database)
+    watched = Watched(database, folder)
     write_file(watched.path / "a.wl")
     watched.settle()
     (tmp_path / "theirs").mkdir()
@@ -262,7 +267,9 @@ def test_gateways_that_share_a_database_leave_each_others_files_alone(watched: W
     theirs.settle()
     assert watched.origins() == ["a.wl", "b.wl"]
     (theirs.path / "b.wl").unlink()
+    theirs.restart()
     assert theirs.origins() == ["a.wl"]
+    database.close()
 
 
 def test_hundreds_of_files_are_read_in_several_transactions(watched: Watched) -> None:
@@ -293,19 +300,3 @@ def test_the_kernel_tells_of_changes(tmp_path: Path) -> None:
         wait_until(lambda path=path: told(path), DEADLINE_S, f"nothing is told of {path}")
     (folder / "a.wl").unlink()
     wait_until(lambda: folder / "a.wl" in watcher.wait(0.1), DEADLINE_S, "nothing is told of the end")
-
-
-def folders(**content: Any) -> list[Folder]:
-    return folders_of(config.parse(content, Path("/etc/orthanc")))
-
-
-def test_folders_are_those_of_both_sections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    ours = {"DicomGateway": {"Worklist": {"Folders": ["wl", "/srv/wl"]}}}
-    relative, absolute = Folder(Path("/etc/orthanc/wl"), True), Folder(Path("/srv/wl"), True)
-    assert folders(**ours) == [relative, absolute]
-    # Debian's Orthanc takes it relative to its working directory.
-    assert folders(Worklists={"Enable": True, "Database": "db"}) == [Folder(tmp_path / "db", False)]
-    assert folders(Worklists={"Enable": True, "Directory": "/d", "Database": "db"}) == [Folder(Path("/d"), False)]
-    assert folders(**ours, Worklists={"Enable": False, "Database": "/d"}) == [relative, absolute]
-    assert folders(Worklists={"Enable": True, "SaveInOrthancDatabase": True}) == []
