@@ -22,11 +22,11 @@ from pydantic import (
 
 from gateway import transfer_syntaxes
 from gateway.character_sets import ORTHANC_ENCODINGS
+from gateway.hl7_options import Hl7Section
 from gateway.orthanc_json import ConfigurationError
 from gateway.passcodes import PasscodeHash
-from gateway.peers import parse_network
 from gateway.quotas.options import QuotasSection
-from gateway.section import Section
+from gateway.section import NetworkText, Port, Section
 from gateway.tls_options import TlsOptions
 from gateway.worklist_options import OrthancWorklists, WorklistFolder, WorklistSection
 
@@ -36,7 +36,6 @@ MAXIMUM_PDU_BYTES: Final = 131072
 MIB: Final = 1024 * 1024
 
 Seconds = Annotated[float, Field(ge=0, le=365 * 24 * 3600)]
-Port = Annotated[int, Field(ge=1, le=65535)]
 TransferMode = Literal["Spooled", "Stored"]
 
 
@@ -58,15 +57,6 @@ def _known_encoding(name: str) -> str:
 
 EncodingName = Annotated[str, AfterValidator(_known_encoding)]
 AeTitle = Annotated[str, BeforeValidator(_clean_ae_title)]
-
-
-def _check_network(value: Any) -> Any:
-    if isinstance(value, str):
-        parse_network(value)
-    return value
-
-
-NetworkText = Annotated[str, BeforeValidator(_check_network)]
 
 
 def _check_database(value: SecretStr) -> SecretStr:
@@ -163,6 +153,7 @@ class GatewaySection(Section):
     users: UsersSection | None = None
     quotas: QuotasSection = Field(default_factory=QuotasSection)
     worklist: WorklistSection | None = None
+    hl7: Hl7Section | None = None
     forwarding: ForwardingSection = Field(default_factory=ForwardingSection)
     orthanc: OrthancSection | None = None
     log: LogSection = Field(default_factory=LogSection)
@@ -308,7 +299,7 @@ class Configuration(BaseModel):
         """The options of the worklist; None while it is off, because nothing in the configuration fills it."""
         if self.gateway.worklist is not None:
             return self.gateway.worklist
-        return WorklistSection() if self.orthanc.worklists.enable else None
+        return WorklistSection() if self.orthanc.worklists.enable or self.gateway.hl7 is not None else None
 
     @property
     def worklist_folders(self) -> list[WorklistFolder]:

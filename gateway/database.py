@@ -29,6 +29,7 @@ _PACKAGES: Final = Path(__file__).parent.parent
 MIGRATIONS: Final[tuple[Path, ...]] = (
     _PACKAGES / "gateway" / "quotas" / "migrations",
     _PACKAGES / "worklist" / "migrations",
+    _PACKAGES / "worklist" / "hl7" / "migrations",
 )
 
 # PostgreSQL's advisory lock of the migrations; a room that has a lock of its own takes another number.

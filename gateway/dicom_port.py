@@ -10,15 +10,10 @@ from typing import Any, Final, Protocol
 
 from gateway.config import Configuration
 from gateway.connection_limits import OpenConnections
+from gateway.listening import open_listener
 from gateway.log import get_logger
 from gateway.peers import AddressFilter, plain_address
 from gateway.repeated_lines import RepeatedLines
-from gateway.requirements import FatalError
-
-LISTEN_BACKLOG: Final = 256
-
-# All IPv4 addresses too: Linux hands their connections to the same socket.
-ALL_ADDRESSES: Final = "::"
 
 # A peer may open an association when it has just ended one, and be faster than the news of that end.
 GRACE_S: Final = 0.2
@@ -66,16 +61,7 @@ class DicomPort:
 
     def listen(self) -> None:
         """Open the port. Raises FatalError."""
-        try:
-            self.listener = socket.create_server(
-                (self._host, self._port),
-                family=socket.AF_INET6 if ":" in self._host else socket.AF_INET,
-                backlog=LISTEN_BACKLOG,
-                dualstack_ipv6=self._host == ALL_ADDRESSES,
-            )
-        except OSError as error:
-            raise FatalError(f"cannot listen on DICOM port {self._port} ({self._host}): {_reason(error)}") from error
-        self.listener.setblocking(False)
+        self.listener = open_listener("DICOM", self._host, self._port)
 
     def close(self) -> None:
         """Take no more connections."""
@@ -163,9 +149,3 @@ class DicomPort:
                     self._open.opened(number, worker.name, address[0], over_limit=over_limit)
                     return
         self._lines.warning("no worker took a connection", peer=address[0])
-
-
-def _reason(error: OSError) -> str:
-    """What the system says, without what socket.create_server adds to it."""
-    text = error.strerror or str(error)
-    return text.partition(" (while attempting")[0]

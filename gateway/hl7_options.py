@@ -1,21 +1,14 @@
 """`DicomGateway.Hl7` as it stands in the configuration: the port that takes orders."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from gateway.hl7_character_sets import find_codec, is_undeclared
-from gateway.peers import parse_network
-from gateway.section import Section
+from gateway.section import NetworkText, Port, Section
 
 KIB: Final = 1024
 MIB: Final = 1024 * 1024
-
-
-def _check_network(value: Any) -> Any:
-    if isinstance(value, str):
-        parse_network(value)
-    return value
 
 
 def _known_character_set(name: str) -> str:
@@ -27,9 +20,9 @@ def _known_character_set(name: str) -> str:
 class Hl7Section(Section):
     """`DicomGateway.Hl7`. The listener runs if the section is there."""
 
-    port: Annotated[int, Field(ge=1, le=65535)] = 2575
+    port: Port = 2575
     host: str = "127.0.0.1"
-    allowed_hosts: Annotated[list[Annotated[str, BeforeValidator(_check_network)]], Field(min_length=1)] | None = None
+    allowed_hosts: Annotated[list[NetworkText], Field(min_length=1)] | None = None
     tls_certificate: str | None = None
     tls_private_key: str | None = None
     tls_trusted_certificates: str | None = None

@@ -6,7 +6,7 @@ from typing import Final
 from gateway.child import Settings
 from gateway.config import Configuration
 from gateway.deliveries import SOCKET_NAME
-from gateway.tls import TlsError, files_of, make_context
+from gateway.tls import TlsError, files_of, files_of_hl7, make_context
 
 # unix(7): sun_path holds 108 bytes with its final NUL.
 MAXIMUM_SOCKET_PATH_BYTES: Final = 107
@@ -28,6 +28,21 @@ def check_requirements(settings: Settings, configuration: Configuration) -> None
             make_context(files_of(configuration), options.tls_policy())
         except TlsError as error:
             raise FatalError(str(error)) from error
+    _check_hl7(configuration)
     excess = len(os.fsencode(configuration.state_directory / SOCKET_NAME)) - MAXIMUM_SOCKET_PATH_BYTES
     if excess > 0:
         raise FatalError(f"DicomGateway.StateDirectory: the path is {excess} bytes too long for a socket in it")
+
+
+def _check_hl7(configuration: Configuration) -> None:
+    section = configuration.gateway.hl7
+    if section is None:
+        return
+    if section.port == configuration.orthanc.dicom_port:
+        raise FatalError("DicomGateway.Hl7.Port: is the DICOM port too")
+    files = files_of_hl7(configuration, section)
+    if files is not None:
+        try:
+            make_context(files, configuration.orthanc.tls_policy())
+        except (TlsError, ValueError) as error:
+            raise FatalError(str(error)) from error

@@ -1,6 +1,22 @@
 """What all sections of `DicomGateway` have in common."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from gateway.peers import parse_network
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _check_network(value: Any) -> Any:
+    if isinstance(value, str):
+        parse_network(value)
+    return value
+
+
+# An address, or a network with its prefix.
+NetworkText = Annotated[str, BeforeValidator(_check_network)]
 
 
 class Section(BaseModel):

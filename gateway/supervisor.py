@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from gateway import child
 from gateway.child import Settings, read_settings
 from gateway.config import Configuration
 from gateway.dicom_port import DicomPort
+from gateway.listening import open_listener
 from gateway.log import get_logger
 from gateway.orthanc_json import ConfigurationError
 from gateway.requirements import FatalError, check_requirements
@@ -84,6 +85,10 @@ class Supervisor:
             self._services.insert(0, Process("quotas", self._start_quotas))
         if configuration.worklist is not None:
             self._services.append(Process("worklist", self._start_worklist))
+        self._hl7_port: socket.socket | None = None
+        self._hl7 = Process("hl7", self._start_hl7)
+        if configuration.gateway.hl7 is not None:
+            self._services.append(self._hl7)
 
     def run(self) -> None:
         """Serve until told to stop. Raises FatalError when it cannot start."""
@@ -91,7 +96,7 @@ class Supervisor:
             with state_directory_lock(self._configuration.state_directory):
                 self._recover()
                 self._migrate()
-                self._port.listen()
+                self._listen()
                 self._watch_signals()
                 if self._glue is not None:
                     self._selector.register(self._glue, selectors.EVENT_READ, self._on_glue)
@@ -131,6 +136,12 @@ class Supervisor:
             books.close()
         except (database.DatabaseError, OSError) as error:
             raise FatalError(f"cannot use the database: {error}") from error
+
+    def _listen(self) -> None:
+        self._port.listen()
+        section = self._configuration.gateway.hl7
+        if section is not None:
+            self._hl7_port = open_listener("HL7", section.host, section.port)
 
     def _watch_signals(self) -> None:
         self._wakeup.setblocking(False)
@@ -194,11 +205,18 @@ class Supervisor:
     def _start_worklist(self, process: Process) -> None:
         self._start_with_control(process, "worklist", [])
 
-    def _start_with_control(self, process: Process, module: str, fds: list[int]) -> socket.socket:
+    def _start_hl7(self, process: Process) -> None:
+        if self._hl7_port is not None:
+            port = self._hl7_port.fileno()
+            self._start_with_control(process, "worklist.hl7", [port], [str(port)])
+
+    def _start_with_control(
+        self, process: Process, module: str, fds: list[int], arguments: Sequence[str] = ()
+    ) -> socket.socket:
         """Start a child that ends when the socket closes of which it gets the other end."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self._start(process, module, [str(theirs.fileno())], [theirs.fileno(), *fds])
+            self._start(process, module, [str(theirs.fileno()), *arguments], [theirs.fileno(), *fds])
         process.control = ours
         return ours
 
@@ -297,12 +315,15 @@ class Supervisor:
         """Stop listening, let associations finish, abort the rest, let the forwarder finish what it sends."""
         self._accept_while_served()
         self._port.close()
+        if self._hl7_port is not None:
+            self._hl7_port.close()
         if self._orthanc_died:
             self._log.error("Orthanc is gone: the gateway ends")
             self._kill_all()
             return
         seconds = self._configuration.gateway.shutdown_timeout
         self._log.info("stopping: no new associations", timeout=seconds)
+        self._tell_to_stop(self._hl7)  # while the associations finish, not after them
         for worker in self._workers:
             if worker.control is not None:
                 with contextlib.suppress(OSError):
@@ -312,10 +333,14 @@ class Supervisor:
             self._wait(worker, deadline)
         for service in reversed(self._services):
             if service.control is not None:
-                with contextlib.suppress(OSError):
-                    service.control.send(b"stop")
+                self._tell_to_stop(service)
                 self._wait(service, time.monotonic() + SERVICE_END_GRACE_S)
         self._log.info("stopped")
+
+    def _tell_to_stop(self, service: Process) -> None:
+        if service.control is not None:
+            with contextlib.suppress(OSError):
+                service.control.send(b"stop")
 
     def _wait(self, process: Process, deadline: float) -> None:
         if process.popen is None:

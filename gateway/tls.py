@@ -1,4 +1,4 @@
-"""The TLS context of the DICOM port, made from Orthanc's options and made anew when the files change.
+"""The TLS context of a port, made from the files that options name and made anew when the files change.
 
 SIGHUP belongs to Orthanc, so a connection is the occasion to look at the files.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.config import Configuration
+from gateway.hl7_options import Hl7Section
 from gateway.tls_policy import TlsPolicy
 
 # Files are looked at when a connection comes, not more often than this.
@@ -31,16 +32,31 @@ class TlsFiles:
     certificate: Path
     private_key: Path
     trusted: Path | None
+    # What the names of the options begin with.
+    prefix: str = "DicomTls"
 
 
 def files_of(configuration: Configuration) -> TlsFiles:
-    """Return the files that the options name."""
+    """Return the files of the DICOM port."""
     options = configuration.orthanc
     required = options.dicom_tls_remote_certificate_required
     return TlsFiles(
         certificate=configuration.path(options.dicom_tls_certificate),
         private_key=configuration.path(options.dicom_tls_private_key),
         trusted=configuration.path(options.dicom_tls_trusted_certificates) if required else None,
+    )
+
+
+def files_of_hl7(configuration: Configuration, section: Hl7Section) -> TlsFiles | None:
+    """Return the files of the HL7 port; None if it is not encrypted."""
+    if section.tls_certificate is None or section.tls_private_key is None:
+        return None
+    trusted = section.tls_trusted_certificates
+    return TlsFiles(
+        certificate=configuration.path(section.tls_certificate),
+        private_key=configuration.path(section.tls_private_key),
+        trusted=configuration.path(trusted) if trusted is not None else None,
+        prefix="DicomGateway.Hl7.Tls",
     )
 
 
@@ -52,12 +68,13 @@ def make_context(files: TlsFiles, tls_policy: TlsPolicy) -> ssl.SSLContext:
     # Without resumption each association proves its certificate, by what is trusted now.
     context.num_tickets = 0
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
-    _require_readable("DicomTlsCertificate", files.certificate)
-    _require_readable("DicomTlsPrivateKey", files.private_key)
+    _require_readable(f"{files.prefix}Certificate", files.certificate)
+    _require_readable(f"{files.prefix}PrivateKey", files.private_key)
     _load_own(context, files)
     if files.trusted is not None:
-        _require_readable("DicomTlsTrustedCertificates", files.trusted)
-        _load_trusted(context, "DicomTlsTrustedCertificates", files.trusted)
+        option = f"{files.prefix}TrustedCertificates"
+        _require_readable(option, files.trusted)
+        _load_trusted(context, option, files.trusted)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 
@@ -71,19 +88,20 @@ def _require_readable(option: str, path: Path) -> None:
 
 def _load_own(context: ssl.SSLContext, files: TlsFiles) -> None:
     # OpenSSL does not say which of the two files it could not read.
-    _load_trusted(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), "DicomTlsCertificate", files.certificate)
+    own, key = f"{files.prefix}Certificate", f"{files.prefix}PrivateKey"
+    _load_trusted(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), own, files.certificate)
     try:
         context.load_cert_chain(files.certificate, files.private_key, password=_no_password)
     except ssl.SSLError as error:
         if error.reason in _MISMATCH:
             text = f"{files.private_key}: is not the key of the certificate {files.certificate}"
-            raise TlsError(f"DicomTlsPrivateKey: {text}") from error
+            raise TlsError(f"{key}: {text}") from error
         if error.reason in _WEAK_CERTIFICATE:
             text = f"{files.certificate}: {_WEAK_CERTIFICATE[error.reason]}"
-            raise TlsError(f"DicomTlsCertificate: {text}") from error
-        raise TlsError(f"DicomTlsPrivateKey: {files.private_key}: expected a private key in PEM format") from error
+            raise TlsError(f"{own}: {text}") from error
+        raise TlsError(f"{key}: {files.private_key}: expected a private key in PEM format") from error
     except _Encrypted as error:
-        raise TlsError(f"DicomTlsPrivateKey: {files.private_key}: expected a key without password") from error
+        raise TlsError(f"{key}: {files.private_key}: expected a key without password") from error
 
 
 # By OpenSSL's names of errors: another key of this kind, a key of another kind.

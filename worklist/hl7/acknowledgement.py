@@ -81,7 +81,7 @@ class _Writer:
     def __init__(self, header: Header) -> None:
         self._header = header
         self._field = header.field_separator
-        self._component, repetition, escape, self._subcomponent = header.encoding_characters
+        self._component, repetition, escape, self._subcomponent = tuple(header.encoding_characters)
         self._escapes = str.maketrans(
             {
                 escape: f"{escape}E{escape}",
