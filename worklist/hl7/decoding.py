@@ -78,6 +78,12 @@ def decode(body: bytes, default_character_set: str) -> Decoded:
 def parse(decoded: Decoded) -> hl7.Message:
     """Parse. Raises MessageError."""
     header, text = decoded.header, decoded.text
+    # The parser takes whatever stands there for delimiters, and asserts that it is well.
+    declared = text[4:].split(header.field_separator, 1)[0][:4]
+    if not header.encoding_characters.startswith(declared):
+        raise MessageError(ErrorCode.DATA_TYPE_ERROR, "MSH^1^2", "these cannot be delimiters")
+    if not header.message_type:
+        raise MessageError(ErrorCode.REQUIRED_FIELD_MISSING, "MSH^1^9", "the message has no type")
     delimiters = header.field_separator + header.encoding_characters[:2] + header.encoding_characters[3]
     parts = sum(map(text.count, delimiters + "\r"))
     if parts > MAXIMUM_PARTS:
@@ -86,7 +92,7 @@ def parse(decoded: Decoded) -> hl7.Message:
         )
     try:
         return hl7.parse(text)
-    except (hl7.HL7Exception, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (hl7.HL7Exception, ValueError, LookupError) as error:
         reason = str(error)[:80]
         raise MessageError(ErrorCode.SEGMENT_SEQUENCE_ERROR, "", f"cannot be parsed: {reason}") from error
 
