@@ -2,25 +2,20 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
-from gateway import certificates
 from gateway.admission import OFFERED, Admission, Verb, is_address
-from gateway.certificates import Certificate
+from gateway.check_lines import Line, describe_certificates
 from gateway.child import Settings
 from gateway.config import Configuration, Modality
 from gateway.forwarding.endpoint import endpoint
 from gateway.forwarding.transports import HttpTransport, Unreachable
+from gateway.hl7_checks import describe_hl7
 from gateway.modalities import configured_modalities
 from gateway.quotas.options import QuotaRule
 from gateway.requirements import FatalError, check_requirements
 from gateway.spool import Spool
 from gateway.tls import files_of
-
-# How many trusted certificates are named, of those that are well.
-NAMED_CERTIFICATES: Final = 10
 
 # The script that an Orthanc with the gateway in it names as `PythonScript`.
 GLUE_NAME: Final = "orthanc_glue.py"
@@ -36,14 +31,6 @@ WITHOUT_EFFECT: Final[Mapping[str, str]] = {
 
 # RetrieveMethod came with Orthanc 1.12.6.
 _MODALITY_KEYS: Final = {"RetrieveMethod"} | {field.alias for field in Modality.model_fields.values()}
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of the report; `ok` is False for what must be mended before a start."""
-
-    text: str
-    ok: bool = True
 
 
 def describe(settings: Settings, configuration: Configuration) -> Iterator[Line]:
@@ -62,6 +49,7 @@ def describe(settings: Settings, configuration: Configuration) -> Iterator[Line]
     yield from _modalities(settings, configuration)
     yield from _describe_tls(configuration)
     yield from _describe_users(configuration)
+    yield from describe_hl7(configuration)
     yield Line(f"{len(configuration.transfer_syntaxes)} transfer syntaxes accepted, {configuration.workers} workers")
     yield Line(f"state directory {configuration.state_directory}")
     yield from _look_into_spool(Spool(configuration.state_directory))
@@ -125,29 +113,7 @@ def _describe_tls(configuration: Configuration) -> Iterator[Line]:
     version = options.tls_policy().minimum_version.name.replace("v", " ").replace("_", ".")
     asked = "must have a certificate" if options.dicom_tls_remote_certificate_required else "are not asked for one"
     yield Line(f"TLS on the DICOM port, from {version} on; peers {asked}")
-    files, now = files_of(configuration), datetime.now(UTC)
-    try:
-        own = certificates.read(files.certificate)[0]
-        trusted = certificates.read(files.trusted) if files.trusted is not None else []
-    except (OSError, ValueError) as error:
-        yield Line(f"the certificates cannot be described: {error}")
-        return
-    yield from _describe_certificate("certificate", own, now, ok=own.is_valid(now))
-    well = [certificate for certificate in trusted if not certificate.trouble(now)]
-    for certificate in well[:NAMED_CERTIFICATES]:
-        yield from _describe_certificate("trusted", certificate, now)
-    if len(well) > NAMED_CERTIFICATES:
-        yield Line(f"trusted: {len(well) - NAMED_CERTIFICATES} more")
-    for certificate in trusted:
-        if certificate.trouble(now):
-            yield from _describe_certificate("trusted", certificate, now)
-
-
-def _describe_certificate(role: str, certificate: Certificate, now: datetime, *, ok: bool = True) -> Iterator[Line]:
-    yield Line(f"{role}: {certificate.subject}, valid until {certificate.not_after:%Y-%m-%d}")
-    trouble = certificate.trouble(now)
-    if trouble:
-        yield Line(f"{'WARNING: ' if ok else ''}the certificate {certificate.subject} {trouble}", ok=ok)
+    yield from describe_certificates(files_of(configuration))
 
 
 def _describe_users(configuration: Configuration) -> Iterator[Line]:

@@ -8,10 +8,12 @@ import hl7
 
 from gateway import hl7_character_sets
 from worklist.hl7.errors import ErrorCode, MessageError, NotSupported
+from worklist.hl7.framing import START_BLOCK
 from worklist.hl7.header import Header, read_header
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _SEGMENT_ENDS: Final = re.compile("[\r\n]+")
+_SEGMENT_END_BYTES: Final = re.compile(b"[\r\n]")
 # What no text of HL7 has (HL7 2.5.1, 2.5.3); SQL cannot even store NUL. Segments are split before.
 _CONTROL_CHARACTERS: Final = re.compile("[\0-\x08\x0b-\x1f\x7f]")
 # Batches (HL7 2.5.1, 2.10.3) are files' business.
@@ -31,9 +33,13 @@ class Decoded:
     text: str
 
 
-def look_at_header(body: bytes) -> Header | None:
-    """The header as far as it can be read without knowing the character set: delimiters and numbers are ASCII."""
-    return read_header(_strip(body).decode("latin-1"))
+def look_at_header(body: bytes, default_character_set: str) -> Header | None:
+    """The header as far as it can be read, whatever becomes of the rest."""
+    segment = _SEGMENT_END_BYTES.split(_strip(body), maxsplit=1)[0]
+    # Delimiters and MSH-18 are ASCII.
+    header = read_header(segment.decode("latin-1"))
+    codec = codec_of(header, default_character_set) if header is not None else None
+    return read_header(segment.decode(codec, "replace")) or header if codec is not None else header
 
 
 def codec_of(header: Header, default_character_set: str) -> str | None:
@@ -95,6 +101,15 @@ def parse(decoded: Decoded) -> hl7.Message:
     except (hl7.HL7Exception, ValueError, LookupError) as error:
         reason = str(error)[:80]
         raise MessageError(ErrorCode.SEGMENT_SEQUENCE_ERROR, "", f"cannot be parsed: {reason}") from error
+
+
+def readable(data: bytes, default_character_set: str) -> str:
+    """A message, or frames of acknowledgements, for a person: a line for each segment, whatever the bytes are."""
+    header = look_at_header(data.lstrip(START_BLOCK), default_character_set)
+    codec = codec_of(header or Header(), default_character_set) or "latin-1"
+    text = data.decode(codec, "replace").replace("\x1b", "")
+    lines = (_CONTROL_CHARACTERS.sub("", line).rstrip() for line in _SEGMENT_ENDS.split(text))
+    return "\n".join(line for line in lines if line)
 
 
 def _strip(body: bytes) -> bytes:

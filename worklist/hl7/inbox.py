@@ -104,7 +104,7 @@ class Inbox:
                 answers = [self._process(connection, delivery) for delivery, _future in batch]
         except DatabaseError as error:
             self._log.error("the database fails: messages are not acknowledged", reason=str(error), messages=len(batch))
-            answers = [Answer(None, decoding.look_at_header(delivery.body)) for delivery, _future in batch]
+            answers = [Answer(None, self._header(delivery)) for delivery, _future in batch]
         except Exception as error:  # noqa: BLE001  the listener's outermost boundary: whatever it was, the next may be well
             self._log.error("messages are not acknowledged by an error of our own", **trace(error))
             answers = [Answer(None, None) for _ in batch]
@@ -112,7 +112,7 @@ class Inbox:
             future.set_result(answer)
 
     def _process(self, connection: Connection, delivery: Delivery) -> Answer:
-        header = decoding.look_at_header(delivery.body)
+        header = self._header(delivery)
         key = message_log.replay_key(header, delivery)
         earlier = message_log.find_earlier(connection, key) if key is not None else None
         # What was refused is tried again: somebody may have mended what was wrong here.
@@ -134,6 +134,9 @@ class Inbox:
         frames = acknowledge(header, outcome, datetime.now().astimezone(), codec)
         message_log.write(connection, delivery, header, outcome, frames, earlier)
         return Answer(frames, header, outcome, result)
+
+    def _header(self, delivery: Delivery) -> Header | None:
+        return decoding.look_at_header(delivery.body, self._section.default_character_set)
 
     def _handle(self, connection: Connection, delivery: Delivery) -> Result:
         """Raises Refusal, and whatever the handler does."""

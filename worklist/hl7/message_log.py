@@ -16,7 +16,7 @@ from worklist.hl7.tables import MAXIMUM_TEXT_CHARACTERS, MESSAGES
 # So many rows at most are deleted in one transaction: nobody waits for long.
 PRUNE_ROWS: Final = 200
 
-_CONTROL_CHARACTERS: Final = re.compile("[\0-\x1f\x7f]")
+_CONTROL_CHARACTERS: Final = re.compile("[\0-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,9 @@ class Journal:
     def handle(self, received: Received, connection: Connection) -> Result:
         header = received.header
         self.peers.append(received.peer)
-        name = next((line.split("|")[5] for line in received.text.split("\r") if line.startswith("PID|1||")), "")
+        name = next(
+            ((line + "|" * 5).split("|")[5] for line in received.text.split("\r") if line.startswith("PID|1||")), ""
+        )
         connection.execute(insert(ACTED_ON).values(control_id=header.control_id, name=name))
         self.may_go_on.wait(20)
         if header.trigger_event == "ZZE":

@@ -52,6 +52,14 @@ def test_an_order_is_acted_on_kept_and_acknowledged(listener: RunningListener) -
     }
 
 
+@pytest.mark.parametrize(("codec", "msh18"), [("utf-8", "UNICODE UTF-8"), ("latin-1", "8859/1"), ("latin-1", "")])
+def test_the_senders_name_comes_back_as_it_was(listener: RunningListener, codec: str, msh18: str) -> None:
+    with Sender(listener.port) as sender:
+        answer = sender.ask(order("1", msh4="Hôpital", msh18=msh18, codec=codec))
+    assert segments(answer, codec)["MSH"][6] == "Hôpital"
+    assert log_of(listener.database)[0].sending_facility == "Hôpital"
+
+
 def test_many_messages_on_one_connection_come_back_in_order(listener: RunningListener) -> None:
     numbers = [str(number) for number in range(20)]
     with Sender(listener.port) as sender:
