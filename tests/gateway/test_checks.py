@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from gateway.checks import NAMED_CERTIFICATES, WITHOUT_EFFECT, Line, describe, without_effect
+from gateway.check_lines import NAMED_CERTIFICATES, Line
+from gateway.checks import WITHOUT_EFFECT, describe, without_effect
 from gateway.child import Settings
 from gateway.config import OrthancOptions
 from gateway.orthanc_json import ConfigurationError
