@@ -1,4 +1,4 @@
-# make run    install what is missing and start Orthanc with the gateway (DICOM_PORT, HTTP_PORT)
+# make run    install what is missing and start Orthanc with the gateway (DICOM_PORT, HTTP_PORT, HL7_PORT)
 # make demo   send sample images to it and list what Orthanc has
 # make test   install the test tools and run all tests
 .DEFAULT_GOAL := help
@@ -6,7 +6,7 @@
 
 help:
 	@echo "make install   Debian packages, .venv and the project, where missing"
-	@echo "make run       start Orthanc with the gateway; Ctrl-C stops both (DICOM_PORT, HTTP_PORT)"
+	@echo "make run       start Orthanc with the gateway; Ctrl-C stops both (DICOM_PORT, HTTP_PORT, HL7_PORT)"
 	@echo "make demo      send sample images to the running gateway, list Orthanc's studies"
 	@echo "make test      run all tests, against real Orthanc and DCMTK"
 	@echo "make lint      ruff, mypy, import-linter"

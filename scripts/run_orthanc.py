@@ -58,7 +58,7 @@ def report_other_orthancs() -> None:
         print(f"An Orthanc runs already (process {' '.join(running)}); it is left alone.")
 
 
-def start(arguments: list[str], dicom_port: int, http_port: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
+def start(arguments: list[str], ports: dict[str, int], log: IO[bytes]) -> subprocess.Popen[bytes]:
     """Starts Orthanc in a session of its own.
 
     A Ctrl-C then reaches only this script, which passes exactly one signal on: Orthanc takes a second
@@ -68,7 +68,7 @@ def start(arguments: list[str], dicom_port: int, http_port: int, log: IO[bytes])
     return subprocess.Popen(
         ["/usr/bin/setpriv", "--pdeathsig", "TERM", ORTHANC, "orthanc.json", *arguments],
         cwd=CONFIG,
-        env=os.environ | {"DICOM_PORT": str(dicom_port), "HTTP_PORT": str(http_port)},
+        env=os.environ | {name: str(port) for name, port in ports.items()},
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
@@ -120,9 +120,11 @@ def errors_of_log() -> list[str]:
 def main() -> int:
     dicom_port = port_from_environment("DICOM_PORT", 4242)
     http_port = port_from_environment("HTTP_PORT", 8042)
+    hl7_port = port_from_environment("HL7_PORT", 2575)
+    ports = {"DICOM_PORT": dicom_port, "HTTP_PORT": http_port, "HL7_PORT": hl7_port}
     report_other_orthancs()
-    require_free("DICOM_PORT", dicom_port)
-    require_free("HTTP_PORT", http_port)
+    for name, port in ports.items():
+        require_free(name, port)
 
     os.umask(0o077)
     for directory in (VAR, VAR / "orthanc", VAR / "gateway"):
@@ -131,7 +133,7 @@ def main() -> int:
         LOG.replace(LOG.with_name("orthanc.log.1"))
 
     with LOG.open("wb") as log:
-        orthanc = start(sys.argv[1:], dicom_port, http_port, log)
+        orthanc = start(sys.argv[1:], ports, log)
     stopping = False
 
     def stop(signum: int, frame: FrameType | None) -> None:
@@ -159,6 +161,7 @@ def main() -> int:
         f"Orthanc with the gateway is up.\n"
         f"  DICOM  port {dicom_port}, AE title {aet}\n"
         f"  HTTP   http://localhost:{http_port} (Orthanc Explorer and REST API)\n"
+        f"  HL7    port {hl7_port}, orders for the worklist, from this computer only\n"
         f"  Data   var/orthanc, spool var/gateway, log var/orthanc.log\n"
         f"Next: {overrides(dicom_port, http_port)}make demo, or: storescu localhost {dicom_port} FILE.dcm\n"
         f"Ctrl-C stops all of it. Warnings and errors follow here.",

@@ -10,10 +10,20 @@ import pytest
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, cli, config, quota_command, worklist_command
+from gateway import (
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    cli,
+    config,
+    hl7_command,
+    quota_command,
+    worklist_command,
+)
 from gateway.checks import WITHOUT_EFFECT
 from gateway.forwarding import verdicts
 from gateway.forwarding.verdicts import Reply, Verdict
+from gateway.hl7_character_sets import find_codec
+from gateway.hl7_options import Hl7Section
 from gateway.quotas.options import QuotaRule, QuotasSection
 from gateway.tls_policy import RECOMMENDED, SUITES
 from gateway.transfer_syntaxes import PREFERENCE
@@ -21,12 +31,14 @@ from gateway.worklist_options import ExpirySection, OrthancWorklists, WorklistSe
 from scp.contexts import STORAGE_CLASSES
 from scp.statuses import Status
 from scp.tls_connection import REASONS
+from worklist.hl7.errors import MEANINGS
 
 ROOT: Final = Path(__file__).parent.parent
 DOCUMENTS: Final = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 CONFIGURATION: Final = ROOT / "docs" / "configuration.md"
 OPERATIONS: Final = ROOT / "docs" / "operations.md"
 CONFORMANCE: Final = ROOT / "docs" / "conformance.md"
+HL7: Final = ROOT / "docs" / "hl7.md"
 
 ROOMS: Final = (
     "scp",
@@ -37,6 +49,7 @@ ROOMS: Final = (
     "gateway/quotas",
     "gateway/migrations",
     "worklist",
+    "worklist/hl7",
 )
 
 # Which section of configuration.md describes which model.
@@ -47,6 +60,7 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "### A rule of `DicomGateway.Quotas`": QuotaRule,
     "### `DicomGateway.Worklist`": WorklistSection,
     "### `DicomGateway.Worklist.Expiry`": ExpirySection,
+    "### `DicomGateway.Hl7`": Hl7Section,
     "### `DicomGateway.Orthanc`": config.OrthancSection,
     "### `DicomGateway.Log`": config.LogSection,
     "### `DicomGateway.Users`": config.UsersSection,
@@ -198,6 +212,18 @@ def test_cipher_suites_of_configuration_are_those_of_the_code() -> None:
     assert described == recommended + [suite for suite in SUITES.items() if suite not in recommended]
 
 
+def test_error_codes_of_hl7_are_those_of_the_code() -> None:
+    described = {int(row[0]): row[1] for row in rows(section(HL7, "### Error codes"))}
+    assert described == {code.value: meaning for code, meaning in MEANINGS.items()}
+
+
+def test_character_sets_of_hl7_are_known() -> None:
+    for row in rows(section(HL7, "## Character sets")):
+        names = re.findall(r"`([^`]+)`", row[0] + row[1])
+        assert len({find_codec([name]) for name in names if "8859" not in row[0] and "125" not in row[0]}) <= 1
+        assert None not in {find_codec([name]) for name in names}
+
+
 def code_of(document: Path) -> str:
     """All that is code in a document: indented lines and what stands in backquotes."""
     text = document.read_text()
@@ -230,8 +256,13 @@ def test_commands_of_the_documents_exist(document: Path) -> None:
         command.name or str(getattr(command.callback, "__name__", ""))
         for command in worklist_command.app.registered_commands
     }
-    assert named <= commands | {"queue", "quota", "worklist"}
     assert set(re.findall(r"dicom-gateway worklist ([a-z]+)\b", code_of(document))) <= worklist
+    hl7 = {
+        command.name or str(getattr(command.callback, "__name__", ""))
+        for command in hl7_command.app.registered_commands
+    }
+    assert named <= commands | {"queue", "quota", "worklist", "hl7"}
+    assert set(re.findall(r"dicom-gateway hl7 ([a-z]+)\b", code_of(document))) <= hl7
     assert set(re.findall(r"dicom-gateway quota ([a-z]+)\b", code_of(document))) <= quota
     assert set(re.findall(r"dicom-gateway queue ([a-z]+)\b", code_of(document))) <= queue
 

@@ -65,6 +65,7 @@ def test_who_has_no_good_certificate_is_not_heard(
     with Sender(listener.port, authority.client_context(authority.issue("ris"))) as sender:
         assert code_of(sender.ask(order("2"))) == "AA"
     assert listener.acted_on() == ["2"]
+    wait_until(lambda: len(listener.log.keys_of("TLS fails")) == 4, 20, "not all have failed")
     reasons = [line["reason"] for line in listener.log.keys_of("TLS fails")]
     assert sorted(reasons) == [
         "CERTIFICATE_VERIFY_FAILED",
@@ -72,6 +73,31 @@ def test_who_has_no_good_certificate_is_not_heard(
         "PEER_DID_NOT_RETURN_A_CERTIFICATE",
         "WRONG_VERSION_NUMBER",
     ]
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
+def test_reasons_of_failed_handshakes_are_those_of_the_runbook(
+    make_listener: MakeListener, authority: Authority, tmp_path: Path
+) -> None:
+    listener = encrypted(make_listener, authority, asks=False)
+    assert refused(listener.port, Authority(tmp_path / "other").client_context())
+    old = authority.client_context()
+    old.set_ciphers("AES256-SHA@SECLEVEL=0")
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    assert refused(listener.port, old)
+    older = authority.client_context()
+    older.set_ciphers("DEFAULT@SECLEVEL=0")
+    older.minimum_version = older.maximum_version = ssl.TLSVersion.TLSv1_1
+    assert refused(listener.port, older)
+    with Sender(listener.port) as browser:
+        browser.send(b"GET / HTTP/1.1\r\n\r\n")
+        assert browser.receive() is None
+    expected = ["HTTP_REQUEST", "NO_SHARED_CIPHER", "TLSV1_ALERT_UNKNOWN_CA", "UNSUPPORTED_PROTOCOL"]
+    wait_until(lambda: len(listener.log.keys_of("TLS fails")) == len(expected), 20, "not all have failed")
+    reasons = {line["reason"] for line in listener.log.keys_of("TLS fails")}
+    assert reasons == set(expected)
+    runbook = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
+    assert all(f"`{reason}`" in runbook for reason in reasons)
 
 
 def test_when_it_stops_what_is_worked_on_is_acknowledged_over_tls(
