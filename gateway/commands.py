@@ -49,22 +49,22 @@ def load(path: Path) -> tuple[Settings, Configuration]:
 
 @contextmanager
 def open_database(configuration: Configuration) -> Iterator["Database"]:
-    """The database of the gateway; what goes wrong with it ends the command."""
+    """The database of a gateway that has been started; what goes wrong with it ends the command."""
     # Imported here: most commands need none.
     from gateway import database
 
-    path = configuration.state_directory / database.SQLITE_NAME
-    try:
-        if configuration.gateway.database is None and not path.is_file():
-            raise fail(f"{configuration.state_directory} holds no database: has the gateway been started?")
-    except PermissionError as error:
-        text = f"{configuration.state_directory}: {error.strerror}: run this as the user of the gateway"
-        raise fail(text) from error
-    try:
-        opened = database.connect(configuration)
+    if configuration.gateway.database is None:
+        path = configuration.state_directory / database.SQLITE_NAME
         try:
-            yield opened
-        finally:
-            opened.close()
+            exists = path.is_file()
+        except OSError as error:
+            raise fail(f"{path}: {error.strerror}: run this as the user of the gateway") from error
+        if not exists:  # made by whoever runs this it would not be the gateway's
+            raise fail(f"there is no {path}: start the gateway first")
+    opened = database.connect(configuration)
+    try:
+        yield opened
     except database.DatabaseError as error:
-        raise fail(f"cannot use the database: {error}") from error
+        raise fail(f"the database fails: {error}") from error
+    finally:
+        opened.close()

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.character_sets import of_orthanc
-from gateway.commands import ConfigurationOption, fail, load
+from gateway.commands import ConfigurationOption, fail, load, open_database
 from gateway.config import Configuration
 from gateway.matching.attributes import Attributes, name_of
 
@@ -219,24 +219,9 @@ def _import(connection: "Connection", attributes: Attributes, origin: str) -> "I
 def _database(configuration: Configuration) -> Iterator["Database"]:
     """The store, if there is one; what goes wrong with it ends the command."""
     if configuration.worklist is None:
-        raise fail("the worklist is off: neither DicomGateway.Worklist nor Worklists.Enable is there")
-    from gateway import database
-
-    if configuration.gateway.database is None:
-        path = configuration.state_directory / database.SQLITE_NAME
-        try:
-            exists = path.is_file()
-        except OSError as error:
-            raise fail(f"{path}: {error.strerror}: run this as the user of the gateway") from error
-        if not exists:  # made by whoever runs this it would not be the gateway's
-            raise fail(f"there is no {path}: start the gateway first")
-    opened = database.connect(configuration)
-    try:
-        yield opened
-    except database.DatabaseError as error:
-        raise fail(f"the database fails: {error}") from error
-    finally:
-        opened.close()
+        raise fail("the worklist is off: none of DicomGateway.Worklist, DicomGateway.Hl7, Worklists.Enable is there")
+    with open_database(configuration) as database:
+        yield database
 
 
 def _read(file: Path, configuration: Configuration) -> Attributes:

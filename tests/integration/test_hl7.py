@@ -123,7 +123,7 @@ def test_what_was_sent_and_answered_is_shown(gateway: Gateway, capsysbinary: Cap
 def test_hl7_commands_say_when_there_is_no_database(make_gateway: MakeGateway, capsysbinary: Capture) -> None:
     gateway = make_gateway(DicomGateway={"Hl7": {}})
     gateway.write_configuration()
-    assert b"has the gateway been started?" in command(capsysbinary, "hl7", "list", "--config", gateway.file)
+    assert b"start the gateway first" in command(capsysbinary, "hl7", "list", "--config", gateway.file)
 
 
 def test_check_says_who_may_send_and_what_is_wrong(tmp_path: Path, capsysbinary: Capture) -> None:

@@ -1,6 +1,7 @@
 """Senders on real sockets: what they send is acted on once, kept, and acknowledged."""
 
 import asyncio
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import hl7
 import pytest
 from hl7.client import MLLPClient
 from hl7.mllp import open_hl7_connection
+from sqlalchemy import event
 
 from gateway.database import Database
 from tests.support.mllp import CR, FS, VT, Sender, code_of, enclosed, order, segments
@@ -216,6 +218,28 @@ def test_a_database_that_is_away_closes_connections_until_it_is_back(
         assert code_of(sender.ask(order("2"))) == "AA"
     assert listener.acted_on() == ["1", "2"]
     assert listener.log.keys_of("the database fails: messages are not acknowledged")
+
+
+def test_a_disk_that_is_full_closes_connections_until_there_is_room(listener: RunningListener) -> None:
+    engine = listener.database.engine
+
+    def fill(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute("PRAGMA max_page_count=1")  # as many as there are
+
+    with Sender(listener.port) as one, Sender(listener.port) as two:
+        assert code_of(one.ask(order("1"))) == "AA"
+        event.listen(engine, "connect", fill)
+        engine.dispose()
+        large = "NTE|1||" + "x" * 100_000
+        assert one.ask(order("2", rest=large)) is None
+        assert two.ask(order("3", rest=large)) is None
+        event.remove(engine, "connect", fill)
+        engine.dispose()
+    with Sender(listener.port) as sender:
+        assert code_of(sender.ask(order("2", rest=large))) == "AA"
+    assert listener.acted_on() == ["1", "2"]
+    line = listener.wait_for("the database fails: messages are not acknowledged")
+    assert line["reason"] == "database or disk is full"
 
 
 def test_enhanced_mode_gets_both_acknowledgements(listener: RunningListener) -> None:
