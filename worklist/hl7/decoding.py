@@ -85,9 +85,11 @@ def parse(decoded: Decoded) -> hl7.Message:
     """Parse. Raises MessageError."""
     header, text = decoded.header, decoded.text
     # The parser takes whatever stands there for delimiters, and asserts that it is well.
-    declared = text[4:].split(header.field_separator, 1)[0][:4]
-    if not header.encoding_characters.startswith(declared):
+    declared = text[4:].split(header.field_separator, 1)[0]
+    if not header.encoding_characters.startswith(declared[:4]):
         raise MessageError(ErrorCode.DATA_TYPE_ERROR, "MSH^1^2", "these cannot be delimiters")
+    if len(declared) < 4:  # those that are left out have no say: the parser's own might be the same as others
+        text = text[:4] + header.encoding_characters + text[4 + len(declared) :]
     if not header.message_type:
         raise MessageError(ErrorCode.REQUIRED_FIELD_MISSING, "MSH^1^9", "the message has no type")
     delimiters = header.field_separator + header.encoding_characters[:2] + header.encoding_characters[3]

@@ -121,6 +121,11 @@ def test_delimiters_may_be_more_or_fewer(delimiters: str) -> None:
     assert decoded_name(order("1").replace(b"^~\\&", delimiters.encode(), 1)) == "DOE^JANE"
 
 
+def test_delimiters_that_are_left_out_are_none_of_the_others() -> None:
+    decoded = decoding.decode(order("1", name="A~B").replace(b"^~\\&", b"~", 1), DEFAULT)
+    assert decoding.parse(decoded).extract_field("PID", field_num=5, component_num=2) == "B"
+
+
 def test_a_message_without_type_is_refused() -> None:
     assert refusal_of(order("1", msh9="")).location == "MSH^1^9"
     assert refusal_of(b"MSH|^~\\&|RIS").location == "MSH^1^9"
