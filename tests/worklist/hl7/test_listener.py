@@ -433,8 +433,8 @@ def test_the_asynchronous_client_of_python_hl7(listener: RunningListener) -> Non
     async def send() -> list[str]:
         reader, writer = await open_hl7_connection("127.0.0.1", listener.port, encoding="utf-8")
         codes = []
-        for event in ("O01", "ZZE", "ZZR"):
-            writer.writemessage(hl7.parse(order(event, msh9=f"ORM^{event}").decode()))
+        for trigger in ("O01", "ZZE", "ZZR"):
+            writer.writemessage(hl7.parse(order(trigger, msh9=f"ORM^{trigger}").decode()))
             await writer.drain()
             codes.append(str((await reader.readmessage()).segment("MSA")[1]))
         writer.close()
