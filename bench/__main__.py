@@ -4,28 +4,42 @@ import argparse
 import contextlib
 import fnmatch
 import http.client
+import itertools
 import json
 import os
+import shlex
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 from rich.console import Console
 
 import bench
-from bench.cases import CASES, Case, Material, Run, Sizes, StoreCase, warm_up
+from bench.case import Case, Material, Run, Sizes
+from bench.cases import CASES
 from bench.machine import describe, file_system, flushes_per_s
-from bench.peers import PEERS, REPOSITORY, PeerFailed, add_variant
+from bench.peers import PEERS, REPOSITORY, Peer, PeerFailed, add_variant
 from bench.report import Report, Result, spread
 from bench.senders import SendingFailed
+from bench.store_cases import StoreCase
 from bench.testdata import generate
 
 FLUSH_BYTES = {"33 KB": 33_000, "1 KB": 1_000}
-FAILURES = (PeerFailed, SendingFailed, OSError, http.client.HTTPException)
+FAILURES = (PeerFailed, SendingFailed, BrokenExecutor, OSError, http.client.HTTPException)
 # Option: instances or samples, in a full run and in a quick one.
-AMOUNTS = {"count": (500, 60), "slow_count": (50, 10), "samples": (200, 50)}
+AMOUNTS = {
+    "count": (500, 60),
+    "slow_count": (50, 10),
+    "samples": (200, 20),
+    "samples_seconds": (5.0, 2.0),
+    "studies": (5000, 400),
+    "retrieved": (1000, 60),
+}
+GROUPS = tuple(dict.fromkeys(case.group for case in CASES))
 WIDTH_WITHOUT_TERMINAL = 200
 
 
@@ -36,20 +50,28 @@ def main() -> int:
     """
     options = _options()
     console, progress = Console(width=options.width), Console(stderr=True, highlight=False, soft_wrap=True)
-    cases = _selected(options.cases)
+    cases = _selected(options.groups, options.cases)
     if options.list:
         for case in CASES:
-            console.print(f"{case.name:24} {case.title}: {', '.join(case.peers)}", highlight=False)
+            optional = " (optional)" if case.optional else ""
+            console.print(f"{case.name:24} {case.title}: {', '.join(case.peers)}{optional}", highlight=False)
         return 0
     if not cases:
         progress.print("no case has such a name; --list shows them")
         return 2
-    sizes = Sizes(options.count, options.slow_count, options.samples, options.samples_seconds)
+    sizes = Sizes(
+        options.count,
+        options.slow_count,
+        options.samples,
+        options.samples_seconds,
+        options.studies,
+        options.retrieved,
+    )
     interrupted = False
     with _scratch(options.directory) as scratch:
         if (kind := file_system(scratch)) in ("tmpfs", "ramfs"):
             progress.print(f"warning: {scratch} is a {kind}, where a flush costs nothing; use --directory")
-        report = Report(describe(scratch), _amounts_note(options.rounds, sizes), {}, [], cases)
+        report = Report(_command(), describe(scratch), options.rounds, sizes, {}, [], cases)
         progress.print("generating instances")
         material = _material(scratch, cases, sizes)
         try:
@@ -73,7 +95,8 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=bench.__doc__)
     add = parser.add_argument
-    add("--cases", nargs="+", metavar="PATTERN", help="names, with * and ? (default: all but 8 associations)")
+    add("--cases", nargs="+", metavar="PATTERN", help="names, with * and ? (default: all that are not optional)")
+    add("--groups", nargs="+", choices=GROUPS, default=GROUPS, help="only cases of these groups")
     add("--peers", nargs="+", metavar="PEER", choices=list(PEERS), default=list(PEERS), help=f"{', '.join(PEERS)}")
     add(
         "--variant",
@@ -88,7 +111,9 @@ def _options() -> argparse.Namespace:
     add("--count", type=int, help="instances in a store case (default 500)")
     add("--slow-count", type=int, help="instances per association with Nagle's algorithm on (default 50)")
     add("--samples", type=int, help="single messages or associations in the other cases (default 200)")
-    add("--samples-seconds", type=float, default=5.0, help="begin no sample after so long (default 5)")
+    add("--samples-seconds", type=float, help="begin no sample after so long (default 5)")
+    add("--studies", type=int, help="studies in the archive that is queried (default 5000)")
+    add("--retrieved", type=int, help="instances of 525 KB that are retrieved, twice as many of 33 KB (default 1000)")
     add("--quick", action="store_true", help="one round with few instances: does it work, roughly")
     add("--directory", type=Path, default=REPOSITORY / "var", help="a folder on a real disk (default: var/)")
     add(
@@ -113,17 +138,15 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _selected(patterns: Sequence[str] | None) -> list[Case]:
+def _selected(groups: Sequence[str], patterns: Sequence[str] | None) -> list[Case]:
+    cases = [case for case in CASES if case.group in groups]
     if patterns is None:
-        return [case for case in CASES if not case.optional]
-    return [case for case in CASES if any(fnmatch.fnmatchcase(case.name, pattern) for pattern in patterns)]
+        return [case for case in cases if not case.optional]
+    return [case for case in cases if any(fnmatch.fnmatchcase(case.name, pattern) for pattern in patterns)]
 
 
-def _amounts_note(rounds: int, sizes: Sizes) -> str:
-    return (
-        f"Rounds: {rounds}, each peer once in each, median [min-max]. {sizes.instances} instances in a store "
-        f"case, but {sizes.slow_instances} per association where one side has Nagle's algorithm on."
-    )
+def _command() -> str:
+    return shlex.join(["python", "-m", "bench", *sys.argv[1:]])
 
 
 @contextlib.contextmanager
@@ -160,37 +183,62 @@ def _material(folder: Path, cases: Sequence[Case], sizes: Sizes) -> Material:
             most = max(case.instances(peer, sizes) for peer in case.peers)
             counts[case.shape] = max(counts.get(case.shape, 0), most)
     data = {shape: generate(folder / shape, shape, count) for shape, count in counts.items()}
-    return Material(data, generate(folder / "warm-up", "mr128", 1)[0], sizes)
+    return Material(folder, data, generate(folder / "warm-up", "mr128", 1)[0], sizes)
 
 
 def _round(number: int, report: Report, peers: Sequence[str], scratch: Path, material: Material) -> Iterator[Result]:
     for label, size in FLUSH_BYTES.items():
         report.flushes.setdefault(label, []).append(flushes_per_s(scratch, size))
-    for case in report.cases:
-        order = [peer for peer in case.peers if peer in peers]
+    for _, stage in itertools.groupby(report.cases, key=lambda case: case.stage):
+        cases = list(stage)
+        named = dict.fromkeys(peer for case in cases for peer in case.peers)
+        order = [peer for peer in named if peer in peers]
         if number % 2:  # who comes first may meet a busier disk
             order.reverse()
+        started = time.monotonic()
         for peer in order:
-            yield _measure(number, case, peer, scratch, material)
+            yield from _measure(number, [case for case in cases if peer in case.peers], peer, scratch, material)
+        report.add_duration(cases[0].group, time.monotonic() - started)
 
 
-def _measure(number: int, case: Case, peer_name: str, scratch: Path, material: Material) -> Result:
+def _measure(number: int, cases: Sequence[Case], peer_name: str, scratch: Path, material: Material) -> Iterator[Result]:
+    """Start a server and run `cases`, all of one stage, on it."""
+    remaining = list(cases)
     with _emptied_folder(scratch) as folder:
         try:
-            with PEERS[peer_name].start(folder) as peer:
-                try:
-                    run = Run(peer, peer_name, folder, material)
-                    warm_up(run)
-                    os.sync()  # what an earlier peer left to be written is not this one's work
-                    return Result(case.name, peer_name, number, case.run(run))
-                except FAILURES as error:
-                    raise PeerFailed(f"{error}; {peer.condition()}") from error
+            setting = cases[0].setting(folder, material)
+            with PEERS[peer_name].start(folder, setting) as peer:
+                run = Run(peer, peer_name, folder, material)
+                with _blamed(peer):
+                    cases[0].warm_up(run)
+                os.sync()  # what an earlier peer left to be written is not this one's work
+                while remaining:
+                    case = remaining.pop(0)
+                    yield _result(number, case, run)
         except FAILURES as error:
-            return Result(case.name, peer_name, number, failure=str(error))
+            for case in remaining:
+                yield Result(case.name, peer_name, number, failure=str(error))
+
+
+def _result(number: int, case: Case, run: Run) -> Result:
+    try:
+        with _blamed(run.peer):
+            return Result(case.name, run.peer_name, number, case.run(run))
+    except FAILURES as error:
+        return Result(case.name, run.peer_name, number, failure=str(error))
+
+
+@contextlib.contextmanager
+def _blamed(peer: Peer) -> Iterator[None]:
+    """Add the server's condition to a failure."""
+    try:
+        yield
+    except FAILURES as error:
+        raise PeerFailed(f"{error}; {peer.condition()}") from error
 
 
 def _line(result: Result) -> str:
-    shown = ("acknowledged_s", "stored_s", "p50_ms", "associations_per_s")
+    shown = ("acknowledged_s", "stored_s", "p50_ms", "associations_per_s", "queries_per_s", "ms_per_instance")
     figures = [f"{key} {spread([result.figures[key]])}" for key in shown if key in result.figures]
     outcome = f"FAILED, {result.failure}" if result.failure else ", ".join(figures)
     return f"{result.case} {result.peer}: {outcome}"

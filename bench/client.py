@@ -1,12 +1,15 @@
 """A DICOM client of a few calls: it times messages without a library's own time in them.
 
-It speaks as much of PS3.8 section 9.3 (PDUs) and PS3.7 section 9.3 (C-ECHO, C-STORE) as that needs.
+It speaks as much of PS3.8 section 9.3 (PDUs) and PS3.7 section 9.3 (C-ECHO, C-STORE, C-FIND, C-MOVE) as that needs.
 """
 
 import select
 import socket
 import struct
+import time
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -15,6 +18,9 @@ from pydicom._uid_dict import UID_dictionary
 
 VERIFICATION = "1.2.840.10008.1.1"
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
+STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
+WORKLIST_FIND = "1.2.840.10008.5.1.4.31"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 IMPLEMENTATION_CLASS_UID = "1.2.826.0.1.3680043.8.498.1"  # the root that pydicom gives to its users
@@ -22,12 +28,16 @@ IMPLEMENTATION_CLASS_UID = "1.2.826.0.1.3680043.8.498.1"  # the root that pydico
 MAX_CONTEXTS = 128  # PS3.8 section 9.3.2.2: odd identifiers from 1 to 255
 MAX_PDU_BYTES = 16384  # what we accept
 UNLIMITED_PDU_BYTES = 65536  # what we send to a peer that sets no limit
+READ_BUFFER_BYTES = 1 << 18
 TIMEOUT_S = 120.0
 
 A_ASSOCIATE_AC, P_DATA_TF, A_RELEASE_RP = 2, 4, 6
 COMMAND, LAST = 1, 2  # PS3.8 annex E.2: message control header
 NO_DATA_SET, DATA_SET = 0x0101, 0x0001
-C_STORE_RQ, C_ECHO_RQ = 0x0001, 0x0030
+C_STORE_RQ, C_FIND_RQ, C_MOVE_RQ, C_ECHO_RQ = 0x0001, 0x0020, 0x0021, 0x0030
+PENDING = (0xFF00, 0xFF01)
+# Elements of a command set (PS3.7 section E.1).
+COMMAND_DATA_SET_TYPE, STATUS, COMPLETED, FAILED, WARNING = 0x0800, 0x0900, 0x1021, 0x1022, 0x1023
 
 
 class AssociationFailed(OSError):
@@ -82,6 +92,10 @@ def _uid(value: str) -> bytes:
     return value.encode() + b"\0" * (len(value) % 2)
 
 
+def _ae(value: str) -> bytes:
+    return value.encode() + b" " * (len(value) % 2)
+
+
 def _us(value: int) -> bytes:
     return struct.pack("<H", value)
 
@@ -98,18 +112,28 @@ class Instance:
         self.data_set = content[144 + meta_bytes :]
 
 
+@dataclass(frozen=True)
+class Answered:
+    """A request with pending responses: how many, and when the first and the final one were there."""
+
+    pending: int
+    first_s: float  # of the final one, where none was pending
+    last_s: float
+
+
 class Association:
-    """An association that proposed `abstract_syntaxes`, with Nagle's algorithm off.
+    """An association that asked for what `request` says (`association_request`). `nagle`: as DCMTK's tools do.
 
     Raises AssociationFailed if it is not accepted.
     """
 
-    def __init__(self, port: int, request: bytes, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, port: int, request: bytes, timeout_s: float = TIMEOUT_S, *, nagle: bool = False) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout_s)
-        self._reader = self._socket.makefile("rb")
+        self._reader = self._socket.makefile("rb", READ_BUFFER_BYTES)
+        self._fragments: deque[tuple[int, bytes]] = deque()
         self._message_id = 0
         try:
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, not nagle)
             self._socket.sendall(request)
             self._accepted, self._peer_pdu_bytes = _parse_acceptance(self._expect(A_ASSOCIATE_AC))
         except BaseException:
@@ -131,7 +155,7 @@ class Association:
         if len(head) < 6:
             raise AssociationFailed("the peer closed the connection")
         kind, length = struct.unpack(">BxI", head)
-        body = self._reader.read(length)
+        body: bytes = self._reader.read(length)
         if kind != wanted:
             raise AssociationFailed(f"PDU type {kind} instead of {wanted}: {body[:8].hex()}")
         return body
@@ -168,19 +192,72 @@ class Association:
             pdus.append(_pdu(P_DATA_TF, _pdv(context, control, data[start : start + step])))
         self._request(b"".join(pdus))
 
+    def find(self, sop_class: str, identifier: bytes) -> Answered:
+        """C-FIND on the first context; counts the matches. Raises AssociationFailed unless it ends with success."""
+        answered, _ = self._ask(C_FIND_RQ, sop_class, identifier, [])
+        return answered
+
+    def move(self, identifier: bytes, destination: str) -> tuple[Answered, dict[int, int]]:
+        """C-MOVE on the first context; with the counters of the final response. Raises AssociationFailed."""
+        return self._ask(C_MOVE_RQ, STUDY_ROOT_MOVE, identifier, [(0x0600, _ae(destination))])
+
+    def _ask(
+        self, kind: int, sop_class: str, identifier: bytes, more: list[tuple[int, bytes]]
+    ) -> tuple[Answered, dict[int, int]]:
+        if self._accepted.get(1) != EXPLICIT_LITTLE:
+            raise AssociationFailed("no accepted context in Explicit VR Little Endian")
+        self._message_id = self._message_id % 0xFFFF + 1
+        elements = [
+            (0x0002, _uid(sop_class)),
+            (0x0100, _us(kind)),
+            (0x0110, _us(self._message_id)),
+            *more,
+            (0x0700, _us(0)),
+            (0x0800, _us(DATA_SET)),
+        ]
+        started = time.perf_counter()
+        # Two writes, as DCMTK's tools do: with Nagle's algorithm the second waits until the first is acknowledged.
+        self._socket.sendall(_pdu(P_DATA_TF, _pdv(1, COMMAND | LAST, _command(elements))))
+        self._socket.sendall(_pdu(P_DATA_TF, _pdv(1, LAST, identifier)))
+        pending, first_s = 0, None
+        while True:
+            response = self._response()
+            now_s = time.perf_counter() - started
+            if first_s is None:
+                first_s = now_s
+            if response.get(STATUS) not in PENDING:
+                break
+            pending += 1
+        _check(response)
+        return Answered(pending, first_s, now_s), response
+
     def _request(self, message: bytes) -> None:
         self._socket.sendall(message)
-        answer = b""
-        control = 0
-        while not control & LAST:
-            body, position = self._expect(P_DATA_TF), 0
-            while position < len(body):
-                length, _, control = struct.unpack_from(">IBB", body, position)
-                answer += body[position + 6 : position + 4 + length]
-                position += 4 + length
-        status = _status(answer)
-        if status != 0:
-            raise AssociationFailed(f"status 0x{status:04X}")
+        _check(self._response())
+
+    def _response(self) -> dict[int, int]:
+        """The numbers in the command set of the next response; a data set that comes with it is dropped."""
+        response = _numbers(self._message_part())
+        if response.get(COMMAND_DATA_SET_TYPE, NO_DATA_SET) != NO_DATA_SET:
+            self._message_part()
+        return response
+
+    def _message_part(self) -> bytes:
+        part = b""
+        while True:
+            while not self._fragments:
+                self._read_fragments()
+            control, fragment = self._fragments.popleft()
+            part += fragment
+            if control & LAST:
+                return part
+
+    def _read_fragments(self) -> None:
+        body, position = self._expect(P_DATA_TF), 0
+        while position < len(body):
+            length, _, control = struct.unpack_from(">IBB", body, position)
+            self._fragments.append((control, body[position + 6 : position + 4 + length]))
+            position += 4 + length
 
     def release(self) -> None:
         """A-RELEASE. Raises AssociationFailed."""
@@ -215,12 +292,19 @@ def _items(data: bytes) -> list[tuple[int, bytes]]:
     return found
 
 
-def _status(command: bytes) -> int:
-    position = 0
+def _numbers(command: bytes) -> dict[int, int]:
+    """The elements of a command set that hold two bytes, by element number."""
+    found, position = {}, 0
     while position + 8 <= len(command):
-        group, element, length = struct.unpack_from("<HHI", command, position)
-        if (group, element) == (0x0000, 0x0900):
-            status: int = struct.unpack_from("<H", command, position + 8)[0]
-            return status
+        _, element, length = struct.unpack_from("<HHI", command, position)
+        if length == 2:
+            found[element] = int.from_bytes(command[position + 8 : position + 10], "little")
         position += 8 + length
-    raise AssociationFailed("an answer without a status")
+    return found
+
+
+def _check(response: dict[int, int]) -> None:
+    if STATUS not in response:
+        raise AssociationFailed("an answer without a status")
+    if response[STATUS] != 0:
+        raise AssociationFailed(f"status 0x{response[STATUS]:04X}")

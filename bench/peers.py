@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -19,10 +20,24 @@ from bench.processes import still_there, tree
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ORTHANC_PYTHON_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancPython.so")
+ORTHANC_WORKLIST_PLUGIN = Path("/usr/share/orthanc/plugins/libModalityWorklists.so")
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
 POLL_INTERVAL_S = 0.005
 LOG_TAIL_LINES = 8
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a server starts with that is not default: options of Orthanc, options of the gateway, .wl files.
+
+    `receiver_port` is where the server finds the destination of C-MOVE, which the case starts.
+    """
+
+    orthanc: Mapping[str, object] = field(default_factory=dict)
+    gateway: Mapping[str, object] = field(default_factory=dict)
+    worklist: Path | None = None
+    receiver_port: int = 0
 
 
 class PeerFailed(RuntimeError):
@@ -36,8 +51,9 @@ class Peer:
     if it does not), leaving stops it and everything that it started.
     """
 
-    def __init__(self, folder: Path, command: list[str], dicom_port: int, nodelay: bool) -> None:
+    def __init__(self, folder: Path, setting: Setting, command: list[str], dicom_port: int, nodelay: bool) -> None:
         self.dicom_port = dicom_port
+        self.setting = setting
         self._folder = folder
         self._command = command
         self._environment = {name: value for name, value in os.environ.items() if name != "TCP_NODELAY"}
@@ -130,20 +146,31 @@ class Peer:
 class OrthancPeer(Peer):
     """Orthanc with its default options, its own DICOM server on, or replaced by this gateway with these options."""
 
-    def __init__(self, folder: Path, *, nodelay: bool = False, gateway: dict[str, object] | None = None) -> None:
-        self._http_port, dicom_port = free_port(), free_port()
+    def __init__(
+        self, folder: Path, setting: Setting, *, nodelay: bool = False, gateway: Mapping[str, object] | None = None
+    ) -> None:
+        self.http_port, dicom_port = free_port(), free_port()
         options: dict[str, object] = {
             "Name": "Bench",
             "StorageDirectory": str(folder / "storage"),
             "IndexDirectory": str(folder / "storage"),
             "RemoteAccessAllowed": False,
-            "HttpPort": self._http_port,
+            "HttpPort": self.http_port,
             "DicomAet": "ORTHANC",
             "DicomPort": dicom_port,
             "DicomAlwaysAllowEcho": True,
             "DicomAlwaysAllowStore": True,
+            "DicomAlwaysAllowFind": True,
+            "DicomAlwaysAllowFindWorklist": True,
+            "DicomAlwaysAllowGet": True,
+            "DicomAlwaysAllowMove": True,
             "Plugins": [],
+            **setting.orthanc,
         }
+        if setting.worklist is not None and gateway is None:
+            options["Plugins"] = [str(ORTHANC_WORKLIST_PLUGIN)]
+        if setting.worklist is not None:
+            options["Worklists"] = {"Enable": True, "Database": str(setting.worklist)}
         if gateway is not None:
             state = folder / "gateway"
             state.mkdir(mode=0o700)
@@ -151,12 +178,12 @@ class OrthancPeer(Peer):
                 "DicomServerEnabled": False,
                 "Plugins": [str(ORTHANC_PYTHON_PLUGIN)],
                 "PythonScript": str(REPOSITORY / "orthanc_glue.py"),
-                "DicomGateway": {"StateDirectory": str(state), "VirtualEnv": sys.prefix, **gateway},
+                "DicomGateway": {"StateDirectory": str(state), "VirtualEnv": sys.prefix, **setting.gateway, **gateway},
             }
         configuration = folder / "orthanc.json"
         configuration.write_text(json.dumps(options, indent=2))
-        super().__init__(folder, [program("Orthanc"), str(configuration)], dicom_port, nodelay)
-        self._connection = http.client.HTTPConnection("127.0.0.1", self._http_port, timeout=60)
+        super().__init__(folder, setting, [program("Orthanc"), str(configuration)], dicom_port, nodelay)
+        self._connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=60)
 
     def count(self) -> int:
         # One connection for all polls and no client library: a poll must not cost the machine much.
@@ -171,6 +198,14 @@ class OrthancPeer(Peer):
         self._connection.request("GET", "/statistics")
         return int(json.loads(self._connection.getresponse().read())["CountInstances"])
 
+    def post(self, part10: bytes, connection: http.client.HTTPConnection) -> None:
+        """Store an instance over REST. Raises PeerFailed."""
+        connection.request("POST", "/instances", body=part10)
+        response = connection.getresponse()
+        answer = response.read()
+        if response.status != 200:
+            raise PeerFailed(f"POST /instances: {response.status} {answer[:200].decode(errors='replace')}")
+
     def _stop(self) -> None:
         self._connection.close()
         super()._stop()
@@ -179,12 +214,12 @@ class OrthancPeer(Peer):
 class StorescpPeer(Peer):
     """DCMTK's storescp: writes each instance to a file without flushing it, one process per association."""
 
-    def __init__(self, folder: Path, *, nodelay: bool = False) -> None:
+    def __init__(self, folder: Path, setting: Setting, *, nodelay: bool = False) -> None:
         self._received = folder / "received"
         self._received.mkdir()
         port = free_port()
         command = [program("storescp"), "--fork", "--output-directory", str(self._received), str(port)]
-        super().__init__(folder, command, port, nodelay)
+        super().__init__(folder, setting, command, port, nodelay)
 
     def count(self) -> int:
         return sum(1 for _ in os.scandir(self._received))
@@ -194,28 +229,22 @@ class StorescpPeer(Peer):
 class Kind:
     """A server to compare. `nagle`: it leaves Nagle's algorithm on, which costs 40 ms an instance."""
 
-    start: Callable[[Path], Peer]
+    start: Callable[[Path, Setting], Peer]
     description: str
     nagle: bool = False
 
 
 PEERS = {
     "orthanc": Kind(OrthancPeer, "Orthanc's built-in SCP as Debian ships it", nagle=True),
-    "orthanc-nd": Kind(
-        lambda folder: OrthancPeer(folder, nodelay=True), "orthanc with `TCP_NODELAY=1` in its environment"
-    ),
+    "orthanc-nd": Kind(partial(OrthancPeer, nodelay=True), "orthanc with `TCP_NODELAY=1` in its environment"),
     "orthanc-nd-again": Kind(
-        lambda folder: OrthancPeer(folder, nodelay=True),
-        "orthanc-nd measured a second time in each round: the machine's noise",
+        partial(OrthancPeer, nodelay=True), "orthanc-nd measured a second time in each round: the machine's noise"
     ),
     "storescp": Kind(StorescpPeer, "DCMTK's `storescp --fork`, which writes files but flushes nothing", nagle=True),
-    "storescp-nd": Kind(
-        lambda folder: StorescpPeer(folder, nodelay=True), "storescp with `TCP_NODELAY=1` in its environment"
-    ),
-    "gateway": Kind(lambda folder: OrthancPeer(folder, gateway={}), "this gateway inside Orthanc, default options"),
+    "storescp-nd": Kind(partial(StorescpPeer, nodelay=True), "storescp with `TCP_NODELAY=1` in its environment"),
+    "gateway": Kind(partial(OrthancPeer, gateway={}), "this gateway inside Orthanc, default options"),
     "gateway-plugin": Kind(
-        lambda folder: OrthancPeer(folder, gateway={"Forwarding": {"Transport": "Plugin"}}),
-        'the same with transport "Plugin"',
+        partial(OrthancPeer, gateway={"Forwarding": {"Transport": "Plugin"}}), 'the same with transport "Plugin"'
     ),
 }
 
@@ -226,5 +255,5 @@ VARIANTS: list[str] = []
 def add_variant(name: str, section: dict[str, object]) -> None:
     """Add a peer: the gateway with these options in the section DicomGateway."""
     description = f"the gateway with `{json.dumps(section)}`"
-    PEERS[name] = Kind(lambda folder: OrthancPeer(folder, gateway=section), description)
+    PEERS[name] = Kind(partial(OrthancPeer, gateway=section), description)
     VARIANTS.append(name)

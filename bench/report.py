@@ -2,6 +2,7 @@
 
 import json
 import statistics
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,11 +11,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench.cases import Case, Figures
+from bench.case import Case, Figures, Sizes
 from bench.peers import PEERS
 
-MARKDOWN_BEGIN = "<!-- results: written by python -m bench --markdown -->"
-MARKDOWN_END = "<!-- end of results -->"
+MARKDOWN_BEGIN = "<!-- results of {group}: written by python -m bench --markdown -->"
+MARKDOWN_END = "<!-- end of results of {group} -->"
 NOTHING = "–"
 
 
@@ -71,24 +72,66 @@ COLUMNS = {
         Column("errors", "errors"),
         Column("CPU s/1000", "cpu_s_per_1000"),
     ),
+    "C-FIND": (
+        Column("queries", "samples"),
+        Column("matches", "matches"),
+        Column("p50 ms", "p50_ms"),
+        Column("÷ ref.", "p50_ms", ratio=True),
+        Column("p95 ms", "p95_ms"),
+        Column("first answer p50 ms", "first_p50_ms"),
+        Column("÷ ref.", "first_p50_ms", ratio=True),
+        Column("queries/s", "queries_per_s"),
+        Column("÷ ref.", "queries_per_s", ratio=True),
+        Column("CPU ms/query: server", "server_cpu_ms"),
+        Column("gateway", "gateway_cpu_ms"),
+    ),
 }
+
+
+def _amounts(group: str, sizes: Sizes) -> str:
+    """What the cases of a group do how often."""
+    samples = f"{sizes.samples} in a case, or as many as begin within {sizes.samples_s:g} s"
+    return {
+        "store": f"{sizes.instances} instances in a store case, but {sizes.slow_instances} per association where one "
+        "side has Nagle's algorithm on.",
+        "find": f"{sizes.studies} studies; queries: {samples}.",
+    }[group]
 
 
 @dataclass(frozen=True)
 class Report:
     """All results of one call of the benchmark.
 
-    `machine` describes what it ran on; `flushes`: files made durable in a second, by size, one per round.
+    `machine` describes what it ran on; `flushes`: files made durable in a second, by size, one per round;
+    `durations_s`: of the measurements of each group, all rounds together.
     """
 
+    command: str
     machine: list[str]
-    sizes: str
+    rounds: int
+    sizes: Sizes
     flushes: dict[str, list[float]]
     results: list[Result]
     cases: Sequence[Case]
+    began: str = field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M"))
+    durations_s: dict[str, float] = field(default_factory=dict)
+
+    def add_duration(self, group: str, seconds: float) -> None:
+        self.durations_s[group] = self.durations_s.get(group, 0.0) + seconds
+
+    def _groups(self) -> list[str]:
+        return list(dict.fromkeys(case.group for case in self.cases))
+
+    def _cases_of(self, group: str) -> list[Case]:
+        return [case for case in self.cases if case.group == group]
 
     def failures(self) -> list[str]:
-        return [f"{r.case}, {r.peer}, round {r.round + 1}: {r.failure}" for r in self.results if r.failure]
+        return [failure for group in self._groups() for failure in self._failures_of(group)]
+
+    def _failures_of(self, group: str) -> list[str]:
+        names = {case.name for case in self._cases_of(group)}
+        failed = (result for result in self.results if result.failure and result.case in names)
+        return [f"{r.case}, {r.peer}, round {r.round + 1}: {r.failure}" for r in failed]
 
     def _values(self, case: Case, peer: str, key: str) -> list[float]:
         mine = [result for result in self.results if (result.case, result.peer) == (case.name, peer)]
@@ -105,12 +148,12 @@ class Report:
             return NOTHING
         return number(statistics.median(values) / statistics.median(reference))
 
-    def tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
-        """For each kind of case a title, headings and rows."""
+    def tables(self, group: str) -> list[tuple[str, list[str], list[list[str]]]]:
+        """For each kind of case in a group a title, headings and rows."""
         tables = []
         for title, columns in COLUMNS.items():
             rows = []
-            for case in self.cases:
+            for case in self._cases_of(group):
                 tried = {result.peer: result for result in self.results if result.case == case.name}
                 for peer in (peer for peer in case.peers if case.title == title and peer in tried):
                     cells = [self._cell(case, peer, column) for column in columns]
@@ -124,25 +167,28 @@ class Report:
                 tables.append((title, _keep(headings, used), [_keep(row, used) for row in rows]))
         return tables
 
-    def notes(self) -> list[str]:
+    def notes(self, group: str) -> list[str]:
         """What a reader must know to judge the tables: machine, disk, noise, peers."""
         flushes = "; ".join(f"{size}: {spread(values)}" for size, values in self.flushes.items())
-        shown = {result.peer for result in self.results}
+        names = {case.name for case in self._cases_of(group)}
+        shown = {result.peer for result in self.results if result.case in names}
         peers = "; ".join(f"**{name}** {kind.description}" for name, kind in PEERS.items() if name in shown)
+        minutes = number(self.durations_s.get(group, 0.0) / 60)
         return [
+            f"Measured {self.began} with `{self.command}`; {minutes} minutes.",
             *self.machine,
-            self.sizes,
+            f"Rounds: {self.rounds}, each peer once in each, median [min-max]. {_amounts(group, self.sizes)}",
             f"Files per second that one thread makes durable (write, fsync, rename, fsync of the folder): {flushes}.",
-            self._noise(),
+            self._noise(group),
             f"Peers: {peers}.",
-            "÷ ref.: median divided by the median of the case's first peer, per instance.",
+            "÷ ref.: median divided by the median of the case's first peer.",
         ]
 
-    def _noise(self) -> str:
+    def _noise(self, group: str) -> str:
         differences = []
-        for case in self.cases:
-            first = self._values(case, "orthanc-nd", "acknowledged_ms_per_instance")
-            again = self._values(case, "orthanc-nd-again", "acknowledged_ms_per_instance")
+        for case in self._cases_of(group):
+            key = next(column.key for column in COLUMNS[case.title] if column.ratio)
+            first, again = self._values(case, "orthanc-nd", key), self._values(case, "orthanc-nd-again", key)
             if first and again:
                 differences.append(abs(statistics.median(again) / statistics.median(first) - 1) * 100)
         if not differences:
@@ -151,49 +197,59 @@ class Report:
         return f"Noise: orthanc-nd measured twice differed by {typical} % in the median of the cases, {most} % at most."
 
     def print(self, console: Console) -> None:
-        for title, headings, rows in self.tables():
-            table = Table(title=title, box=box.SIMPLE, title_justify="left", pad_edge=False)
-            for index, heading in enumerate(headings):
-                table.add_column(heading, justify="left" if index < 2 else "right", overflow="fold")
-            previous = ""
-            for row in rows:
-                if previous and row[0] != previous:
-                    table.add_section()
-                table.add_row(*row)
-                previous = row[0]
-            console.print(table)
-        for note in self.notes():
-            console.print(note.replace("**", ""), highlight=False, markup=False)
+        for group in self._groups():
+            for title, headings, rows in self.tables(group):
+                _print_table(console, title, headings, rows)
+            for note in self.notes(group):
+                console.print(note.replace("**", ""), highlight=False, markup=False)
+            console.print()
         for failure in self.failures():
             console.print(f"FAILED {failure}", style="bold red", highlight=False, markup=False)
 
-    def markdown(self) -> str:
+    def markdown(self, group: str) -> str:
         lines: list[str] = []
-        for title, headings, rows in self.tables():
+        for title, headings, rows in self.tables(group):
             lines += [f"### {title}", "", _row(headings), _row("---" for _ in headings)]
             lines += [_row(row) for row in rows] + [""]
-        lines += [f"- {note}" for note in self.notes()]
-        lines += [f"- FAILED: {failure}" for failure in self.failures()]
+        lines += [f"- {note}" for note in self.notes(group)]
+        lines += [f"- FAILED: {failure}" for failure in self._failures_of(group)]
         return "\n".join(lines) + "\n"
 
     def write_markdown(self, path: Path) -> None:
-        """Write the tables to `path`; in a file with the two marks, only between them."""
-        old = path.read_text() if path.exists() else ""
-        if MARKDOWN_BEGIN in old and MARKDOWN_END in old:
-            head, rest = old.split(MARKDOWN_BEGIN, 1)
-            tail = rest.split(MARKDOWN_END, 1)[1]
-            path.write_text(f"{head}{MARKDOWN_BEGIN}\n\n{self.markdown()}\n{MARKDOWN_END}{tail}")
-        else:
-            path.write_text(self.markdown())
+        """Write each group's tables to `path`: between the group's marks, or at the end of a file without them."""
+        text = path.read_text() if path.exists() else ""
+        for group in self._groups():
+            begin, end = MARKDOWN_BEGIN.format(group=group), MARKDOWN_END.format(group=group)
+            section = f"{begin}\n\n{self.markdown(group)}\n{end}"
+            if begin in text and end in text:
+                head, rest = text.split(begin, 1)
+                text = head + section + rest.split(end, 1)[1]
+            else:
+                text += f"{section}\n"
+        path.write_text(text)
 
     def write_json(self, path: Path) -> None:
         content = {
             "machine": self.machine,
-            "sizes": self.sizes,
+            "command": self.command,
+            "sizes": asdict(self.sizes),
             "flushes_per_s": self.flushes,
             "results": [asdict(result) for result in self.results],
         }
         path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _print_table(console: Console, title: str, headings: list[str], rows: list[list[str]]) -> None:
+    table = Table(title=title, box=box.SIMPLE, title_justify="left", pad_edge=False)
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if index < 2 else "right", overflow="fold")
+    previous = ""
+    for row in rows:
+        if previous and row[0] != previous:
+            table.add_section()
+        table.add_row(*row)
+        previous = row[0]
+    console.print(table)
 
 
 def _keep(cells: Sequence[str], used: Sequence[bool]) -> list[str]:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 from pydicom.dataset import FileDataset, FileMetaDataset
@@ -42,24 +43,35 @@ def generate(folder: Path, shape_name: str, count: int) -> list[Path]:
     return list(_files(folder, SHAPES[shape_name], count))
 
 
+def study(study_uid: str, shape_name: str, count: int) -> Iterator[bytes]:
+    """`count` Part 10 files of one shape, all in one series."""
+    series_uid = generate_uid()
+    for index in range(count):
+        instance = _instance(SHAPES[shape_name], index)
+        instance.StudyInstanceUID, instance.SeriesInstanceUID = study_uid, series_uid
+        buffer = BytesIO()
+        instance.save_as(buffer, enforce_file_format=True)
+        yield buffer.getvalue()
+
+
 def _files(folder: Path, shape: Shape, count: int) -> Iterator[Path]:
     study = series = ""
     for index in range(count):
         if index % INSTANCES_PER_STUDY == 0:
             study, series = generate_uid(), generate_uid()
         path = folder / f"{index:06}.dcm"
-        instance = _instance(path, shape, index)
+        instance = _instance(shape, index)
         instance.StudyInstanceUID, instance.SeriesInstanceUID = study, series
         instance.save_as(path, enforce_file_format=True)
         yield path
 
 
-def _instance(path: Path, shape: Shape, index: int) -> FileDataset:
+def _instance(shape: Shape, index: int) -> FileDataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = shape.sop_class
     meta.MediaStorageSOPInstanceUID = generate_uid()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    instance = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    instance = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     instance.SOPClassUID = shape.sop_class
     instance.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
     instance.Modality = shape.modality

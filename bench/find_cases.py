@@ -1,0 +1,172 @@
+"""C-FIND in an archive of many studies."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.archives import (
+    LARGE_SERIES_IMAGES,
+    SERIES_PER_STUDY,
+    QueryArchive,
+    accession_number,
+    family_name,
+    patient_id,
+    series_uid,
+    study_uid,
+)
+from bench.case import Case, Figures, Material, Run, percentiles
+from bench.client import STUDY_ROOT_FIND
+from bench.encoding import encode
+from bench.find_client import Asking, Question, ask
+from bench.peers import Setting
+from bench.processes import GATEWAY_OTHER, SERVER, Meter
+
+DIFFERENT_QUESTIONS = 50
+# What a workstation shows of a study, a series, an image; empty in a query, so that the answer has them.
+# fmt: off
+STUDY_COLUMNS = (
+    "StudyDate", "StudyTime", "AccessionNumber", "PatientName", "PatientID", "PatientBirthDate", "PatientSex",
+    "ReferringPhysicianName", "StudyDescription", "StudyInstanceUID", "StudyID",
+)
+COUNTED_COLUMNS = (*STUDY_COLUMNS, "ModalitiesInStudy", "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances")
+SERIES_COLUMNS = (
+    "Modality", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "SeriesDate", "BodyPartExamined",
+)
+# fmt: on
+IMAGE_COLUMNS = ("SOPClassUID", "SOPInstanceUID", "InstanceNumber")
+
+Ask = Callable[[QueryArchive, int], Question]
+
+
+def _question(level: str, columns: Sequence[str], keys: Mapping[str, str], matches: int) -> Question:
+    return Question(encode({**dict.fromkeys(columns, ""), **keys, "QueryRetrieveLevel": level}), matches)
+
+
+def _patient(archive: QueryArchive, number: int) -> Question:
+    return _question("STUDY", STUDY_COLUMNS, {"PatientID": patient_id(number)}, 1)
+
+
+def _accession(archive: QueryArchive, number: int) -> Question:
+    return _question("STUDY", STUDY_COLUMNS, {"AccessionNumber": accession_number(number)}, 1)
+
+
+def _day(archive: QueryArchive, number: int) -> Question:
+    day = archive.day(number)
+    return _question("STUDY", STUDY_COLUMNS, {"StudyDate": day}, archive.studies_by_day[day])
+
+
+def _counts(archive: QueryArchive, number: int) -> Question:
+    day = archive.day(number)
+    return _question("STUDY", COUNTED_COLUMNS, {"StudyDate": day}, archive.studies_by_day[day])
+
+
+def _name(archive: QueryArchive, number: int) -> Question:
+    family = family_name(number)
+    keys = {"PatientName": f"{family[:3]}*"}
+    return _question("STUDY", STUDY_COLUMNS, keys, archive.studies_by_family_name[family])
+
+
+def _series(archive: QueryArchive, number: int) -> Question:
+    matches = SERIES_PER_STUDY + (number == 0)
+    return _question("SERIES", SERIES_COLUMNS, {"StudyInstanceUID": study_uid(number)}, matches)
+
+
+def _images(archive: QueryArchive, number: int) -> Question:
+    keys = {"StudyInstanceUID": study_uid(0), "SeriesInstanceUID": series_uid(0, SERIES_PER_STUDY)}
+    return _question("IMAGE", IMAGE_COLUMNS, keys, LARGE_SERIES_IMAGES)
+
+
+def _all(archive: QueryArchive, number: int) -> Question:
+    return _question("STUDY", STUDY_COLUMNS, {}, archive.studies)
+
+
+QUERIES: dict[str, tuple[Ask, ...]] = {
+    "patient": (_patient,),
+    "accession": (_accession,),
+    "day": (_day,),
+    "counts": (_counts,),
+    "name": (_name,),
+    "series": (_series,),
+    "images": (_images,),
+    "all": (_all,),
+    "mix": (_patient, _accession, _series, _day),
+}
+
+
+@dataclass(frozen=True)
+class FindCase:
+    """Clients that ask one kind of query, each on one association, about patients in no order."""
+
+    query: str
+    clients: int = 1
+    nagle: bool = False
+    optional: bool = False
+    group: str = field(default="find", init=False)
+    stage: str = field(default="find", init=False)
+    title: str = field(default="C-FIND", init=False)
+    reference: str = field(default="orthanc-nd", init=False)
+
+    @property
+    def name(self) -> str:
+        return f"find-{self.query}-{self.clients}{'-nagle' if self.nagle else ''}"
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        if self.nagle:
+            return ("orthanc-nd", "gateway", "orthanc")
+        return ("orthanc-nd", "gateway", "orthanc-nd-again")
+
+    def setting(self, folder: Path, material: Material) -> Setting:
+        return Setting(orthanc=material.query_archive.options(folder))
+
+    def warm_up(self, run: Run) -> None:
+        """One query of each kind."""
+        archive = run.material.query_archive
+        questions = [query(archive, 1) for queries in QUERIES.values() for query in queries]
+        ask([Asking(run.peer.dicom_port, STUDY_ROOT_FIND, questions, len(questions), run.material.sizes.samples_s)])
+
+    def run(self, run: Run) -> Figures:
+        sizes = run.material.sizes
+        clients = [
+            Asking(
+                run.peer.dicom_port,
+                STUDY_ROOT_FIND,
+                self._questions(run.material.query_archive, client),
+                max(1, sizes.samples // self.clients),
+                sizes.samples_s,
+                self.nagle,
+            )
+            for client in range(self.clients)
+        ]
+        with Meter(run.peer.pid) as meter:
+            times = ask(clients)
+            cpu_s = meter.cpu_s()
+        asked = len(times.last_ms)
+        figures = {
+            "samples": asked,
+            "matches": clients[0].questions[0].matches,
+            **percentiles(times.last_ms),
+            "first_p50_ms": percentiles(times.first_ms)["p50_ms"],
+            "queries_per_s": asked / times.elapsed_s,
+            "ms_per_query": times.elapsed_s / asked * 1000,
+            "server_cpu_ms": cpu_s[SERVER] / asked * 1000,
+        }
+        if GATEWAY_OTHER in cpu_s:
+            figures["gateway_cpu_ms"] = cpu_s[GATEWAY_OTHER] / asked * 1000
+        return figures
+
+    def _questions(self, archive: QueryArchive, client: int) -> list[Question]:
+        chosen = random.Random(client)  # the same for every peer
+        count = min(DIFFERENT_QUESTIONS, archive.studies)
+        kinds = QUERIES[self.query]
+        return [kinds[i % len(kinds)](archive, chosen.randrange(archive.studies)) for i in range(count)]
+
+
+ONE_AND_FOUR_CLIENTS = ("patient", "day", "counts", "mix")
+
+FIND_CASES: tuple[Case, ...] = (
+    *(FindCase(query) for query in QUERIES),
+    *(FindCase(query, clients=4, optional=query not in ONE_AND_FOUR_CLIENTS) for query in QUERIES),
+    *(FindCase(query, nagle=True, optional=query != "patient") for query in QUERIES),
+)
