@@ -24,18 +24,20 @@ from bench.cases import CASES
 from bench.machine import describe, file_system, flushes_per_s
 from bench.peers import PEERS, REPOSITORY, Peer, PeerFailed, add_variant
 from bench.report import Report, Result, spread
+from bench.retrieve_clients import RetrieveFailed
 from bench.senders import SendingFailed
 from bench.store_cases import StoreCase
 from bench.testdata import generate
 
 FLUSH_BYTES = {"33 KB": 33_000, "1 KB": 1_000}
-FAILURES = (PeerFailed, SendingFailed, BrokenExecutor, OSError, http.client.HTTPException)
+FAILURES = (PeerFailed, SendingFailed, RetrieveFailed, BrokenExecutor, OSError, http.client.HTTPException)
 # Option: instances or samples, in a full run and in a quick one.
 AMOUNTS = {
     "count": (500, 60),
     "slow_count": (50, 10),
     "samples": (200, 20),
     "samples_seconds": (5.0, 2.0),
+    "queries": (100, 20),
     "studies": (5000, 400),
     "retrieved": (1000, 60),
 }
@@ -64,6 +66,7 @@ def main() -> int:
         options.slow_count,
         options.samples,
         options.samples_seconds,
+        options.queries,
         options.studies,
         options.retrieved,
     )
@@ -112,6 +115,7 @@ def _options() -> argparse.Namespace:
     add("--slow-count", type=int, help="instances per association with Nagle's algorithm on (default 50)")
     add("--samples", type=int, help="single messages or associations in the other cases (default 200)")
     add("--samples-seconds", type=float, help="begin no sample after so long (default 5)")
+    add("--queries", type=int, help="queries in a case, of all clients together (default 100)")
     add("--studies", type=int, help="studies in the archive that is queried (default 5000)")
     add("--retrieved", type=int, help="instances of 525 KB that are retrieved, twice as many of 33 KB (default 1000)")
     add("--quick", action="store_true", help="one round with few instances: does it work, roughly")

@@ -158,18 +158,15 @@ def series_uid(number: int, series: int) -> str:
 
 
 class RetrieveArchive(Archive):
-    """For each shape two studies of one series: a long one, and a short one for where Nagle's algorithm is on."""
+    """For each shape studies of one series: a long one, one where Nagle's algorithm is on, one of one instance."""
 
     def __init__(self, folder: Path, large_instances: int, slow_instances: int) -> None:
-        long = {"ct512": large_instances, "mr128": 2 * large_instances}
-        self._studies = {
-            (shape, is_short): (str(generate_uid()), min(count, slow_instances) if is_short else count)
-            for shape, count in long.items()
-            for is_short in (False, True)
-        }
-        contents = [study(uid, shape, count) for (shape, _), (uid, count) in self._studies.items()]
+        self.long = {"ct512": large_instances, "mr128": 2 * large_instances}
+        sizes = {(shape, count) for shape, long in self.long.items() for count in (long, slow_instances, 1)}
+        self._studies = {size: str(generate_uid()) for size in sorted(sizes)}
+        contents = [study(uid, shape, count) for (shape, count), uid in self._studies.items()]
         super().__init__(folder, itertools.chain.from_iterable(contents))
 
-    def study(self, shape: str, *, short: bool) -> tuple[str, int]:
-        """Study Instance UID and how many instances it has."""
-        return self._studies[shape, short]
+    def study_uid(self, shape: str, count: int) -> str:
+        """Study Instance UID of the study with so many instances."""
+        return self._studies[shape, count]

@@ -21,6 +21,7 @@ class Sizes:
     slow_instances: int  # on each association, where Nagle's algorithm makes each instance cost 40 ms or more
     samples: int  # timed single messages or associations
     samples_s: float  # no further sample is begun after so long
+    queries: int  # in a case, of all its clients together
     studies: int  # in the archive that is queried
     retrieved: int  # instances of 525 KB in a retrieve case, and twice as many of 33 KB
 

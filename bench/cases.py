@@ -2,6 +2,7 @@
 
 from bench.case import Case
 from bench.find_cases import FIND_CASES
+from bench.retrieve_cases import RETRIEVE_CASES
 from bench.store_cases import STORE_CASES
 
-CASES: tuple[Case, ...] = (*STORE_CASES, *FIND_CASES)
+CASES: tuple[Case, ...] = (*STORE_CASES, *FIND_CASES, *RETRIEVE_CASES)

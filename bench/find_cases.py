@@ -133,7 +133,7 @@ class FindCase:
                 run.peer.dicom_port,
                 STUDY_ROOT_FIND,
                 self._questions(run.material.query_archive, client),
-                max(1, sizes.samples // self.clients),
+                max(1, sizes.queries // self.clients),
                 sizes.samples_s,
                 self.nagle,
             )

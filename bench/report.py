@@ -85,16 +85,31 @@ COLUMNS = {
         Column("CPU ms/query: server", "server_cpu_ms"),
         Column("gateway", "gateway_cpu_ms"),
     ),
+    "C-MOVE and C-GET": (
+        Column("n", "instances"),
+        Column("all s", "all_s"),
+        Column("ms/instance", "ms_per_instance"),
+        Column("instances/s", "instances_per_s"),
+        Column("MB/s", "mb_per_s"),
+        Column("÷ ref.", "ms_per_instance", ratio=True),
+        Column("first ms", "first_ms"),
+        Column("CPU s/1000: server", "server_cpu_s_per_1000"),
+        Column("gateway", "gateway_cpu_s_per_1000"),
+        Column("peak MB: server", "server_peak_mb"),
+        Column("worker", "worker_peak_mb"),
+    ),
 }
 
 
 def _amounts(group: str, sizes: Sizes) -> str:
     """What the cases of a group do how often."""
-    samples = f"{sizes.samples} in a case, or as many as begin within {sizes.samples_s:g} s"
+    samples = f"{sizes.queries} in a case, or as many as begin within {sizes.samples_s:g} s"
     return {
         "store": f"{sizes.instances} instances in a store case, but {sizes.slow_instances} per association where one "
         "side has Nagle's algorithm on.",
         "find": f"{sizes.studies} studies; queries: {samples}.",
+        "retrieve": f"{sizes.retrieved} instances of 525 KB, {2 * sizes.retrieved} of 33 KB, but "
+        f"{sizes.slow_instances} where one side has Nagle's algorithm on.",
     }[group]
 
 

@@ -108,8 +108,8 @@ class Sending:
             statuses = [process.poll() for process in self._processes]
             raise SendingFailed(f"{acknowledged} of {asked} acknowledged; status {statuses}; {trouble}")
         return Sent(
-            min(_time(line) for line in lines if line.endswith(REQUESTING)),
-            max(_time(line) for line in lines if line.endswith(RELEASING)),
+            min(log_time(line) for line in lines if line.endswith(REQUESTING)),
+            max(log_time(line) for line in lines if line.endswith(RELEASING)),
         )
 
     def wait_until_ended(self) -> None:
@@ -138,5 +138,5 @@ def _tail(log: Path) -> str:
         return file.read().decode(errors="replace")
 
 
-def _time(line: str) -> float:
+def log_time(line: str) -> float:
     return float(line.split(" ", 1)[0])

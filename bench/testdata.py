@@ -29,6 +29,10 @@ class Shape:
     columns: int
     bits: int
 
+    @property
+    def pixel_bytes(self) -> int:
+        return self.rows * self.columns * self.bits // 8
+
 
 SHAPES = {
     "ct512": Shape(CTImageStorage, "CT", 512, 512, 16),
@@ -87,5 +91,5 @@ def _instance(shape: Shape, index: int) -> FileDataset:
     instance.PixelRepresentation = 0
     instance.BitsAllocated = instance.BitsStored = shape.bits
     instance.HighBit = shape.bits - 1
-    instance.add_new("PixelData", "OW", os.urandom(shape.rows * shape.columns * shape.bits // 8))
+    instance.add_new("PixelData", "OW", os.urandom(shape.pixel_bytes))
     return instance
