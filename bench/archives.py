@@ -109,11 +109,14 @@ class QueryArchive(Archive):
 
     def _file(self, number: int, series: int, image: int) -> bytes:
         modality = MODALITIES[(number + series) % len(MODALITIES)]
+        sop_instance = f"{series_uid(number, series)}.{image + 1}"
         return part10(
+            CTImageStorage,
+            sop_instance,
             {
                 "SpecificCharacterSet": "ISO_IR 100",
                 "SOPClassUID": CTImageStorage,
-                "SOPInstanceUID": f"{series_uid(number, series)}.{image + 1}",
+                "SOPInstanceUID": sop_instance,
                 "StudyInstanceUID": study_uid(number),
                 "SeriesInstanceUID": series_uid(number, series),
                 "PatientID": patient_id(number),
@@ -133,7 +136,7 @@ class QueryArchive(Archive):
                 "SeriesDate": self.day(number),
                 "BodyPartExamined": "CHEST",
                 "InstanceNumber": str(image + 1),
-            }
+            },
         )
 
 

@@ -1,16 +1,15 @@
 """What a case is, and what a measurement is given."""
 
-import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 from bench.archives import QueryArchive, RetrieveArchive
+from bench.figures import Figures
 from bench.peers import Peer, Setting
-
-Figures = dict[str, float]
+from bench.worklists import Worklist
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,7 @@ class Material:
     data: Mapping[str, list[Path]]  # instances to send, by shape
     warm_up: Path
     sizes: Sizes
+    _worklists: dict[int, Worklist] = field(default_factory=dict)
 
     @cached_property
     def query_archive(self) -> QueryArchive:
@@ -42,6 +42,11 @@ class Material:
     @cached_property
     def retrieve_archive(self) -> RetrieveArchive:
         return RetrieveArchive(self.folder / "retrieve-archive", self.sizes.retrieved, self.sizes.slow_instances)
+
+    def worklist(self, items: int) -> Worklist:
+        if items not in self._worklists:
+            self._worklists[items] = Worklist(self.folder / f"worklist-{items}", items)
+        return self._worklists[items]
 
 
 @dataclass(frozen=True)
@@ -82,8 +87,3 @@ class Case(Protocol):
     def warm_up(self, run: Run) -> None: ...
 
     def run(self, run: Run) -> Figures: ...
-
-
-def percentiles(times_ms: list[float]) -> Figures:
-    ordered = sorted(times_ms)
-    return {"p50_ms": statistics.median(ordered), "p95_ms": ordered[int(0.95 * (len(ordered) - 1))]}

@@ -22,13 +22,13 @@ def encode(values: Values) -> bytes:
     return b"".join(_element(tag, vr, value) for (tag, vr), value in ordered)
 
 
-def part10(values: Values) -> bytes:
-    """A file (PS3.10 section 7.1) that holds this data set, which must have SOP Class and SOP Instance UID."""
+def part10(sop_class: str, sop_instance: str, values: Values) -> bytes:
+    """A file that holds this data set (PS3.10 section 7.1)."""
     meta = encode(
         {
             "FileMetaInformationVersion": b"\0\1",
-            "MediaStorageSOPClassUID": values["SOPClassUID"],
-            "MediaStorageSOPInstanceUID": values["SOPInstanceUID"],
+            "MediaStorageSOPClassUID": sop_class,
+            "MediaStorageSOPInstanceUID": sop_instance,
             "TransferSyntaxUID": EXPLICIT_LITTLE,
         }
     )

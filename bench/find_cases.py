@@ -15,12 +15,12 @@ from bench.archives import (
     series_uid,
     study_uid,
 )
-from bench.case import Case, Figures, Material, Run, percentiles
+from bench.case import Case, Material, Run
 from bench.client import STUDY_ROOT_FIND
 from bench.encoding import encode
-from bench.find_client import Asking, Question, ask
+from bench.figures import Figures
+from bench.find_client import Asking, Question, ask, ask_and_measure
 from bench.peers import Setting
-from bench.processes import GATEWAY_OTHER, SERVER, Meter
 
 DIFFERENT_QUESTIONS = 50
 # What a workstation shows of a study, a series, an image; empty in a query, so that the answer has them.
@@ -139,22 +139,7 @@ class FindCase:
             )
             for client in range(self.clients)
         ]
-        with Meter(run.peer.pid) as meter:
-            times = ask(clients)
-            cpu_s = meter.cpu_s()
-        asked = len(times.last_ms)
-        figures = {
-            "samples": asked,
-            "matches": clients[0].questions[0].matches,
-            **percentiles(times.last_ms),
-            "first_p50_ms": percentiles(times.first_ms)["p50_ms"],
-            "queries_per_s": asked / times.elapsed_s,
-            "ms_per_query": times.elapsed_s / asked * 1000,
-            "server_cpu_ms": cpu_s[SERVER] / asked * 1000,
-        }
-        if GATEWAY_OTHER in cpu_s:
-            figures["gateway_cpu_ms"] = cpu_s[GATEWAY_OTHER] / asked * 1000
-        return figures
+        return ask_and_measure(run.peer, clients)
 
     def _questions(self, archive: QueryArchive, client: int) -> list[Question]:
         chosen = random.Random(client)  # the same for every peer

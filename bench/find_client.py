@@ -8,6 +8,9 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
 from bench.client import Association, AssociationFailed, association_request
+from bench.figures import Figures, percentiles
+from bench.peers import Peer
+from bench.processes import GATEWAY_OTHER, SERVER, Meter
 
 HEAD_START_S = 0.3  # until every client is connected
 
@@ -71,6 +74,25 @@ def ask(clients: Sequence[Asking]) -> Times:
         [ms for times in results for ms in times.last_ms],
         max(times.elapsed_s for times in results),
     )
+
+
+def ask_and_measure(peer: Peer, clients: Sequence[Asking]) -> Figures:
+    """What the cases report of `ask`, with the server's CPU time. Raises AssociationFailed."""
+    with Meter(peer.pid) as meter:
+        times = ask(clients)
+        cpu_s = meter.cpu_s()
+    asked = len(times.last_ms)
+    figures = {
+        "samples": asked,
+        "matches": clients[0].questions[0].matches,
+        **percentiles(times.last_ms),
+        "first_p50_ms": percentiles(times.first_ms)["p50_ms"],
+        "queries_per_s": asked / times.elapsed_s,
+        "server_cpu_ms": cpu_s[SERVER] / asked * 1000,
+    }
+    if GATEWAY_OTHER in cpu_s:
+        figures["gateway_cpu_ms"] = cpu_s[GATEWAY_OTHER] / asked * 1000
+    return figures
 
 
 def _run(client: Callable[[float], Times], begin: float) -> Times:

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,23 +22,28 @@ from bench.processes import still_there, tree
 REPOSITORY = Path(__file__).resolve().parent.parent
 ORTHANC_PYTHON_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancPython.so")
 ORTHANC_WORKLIST_PLUGIN = Path("/usr/share/orthanc/plugins/libModalityWorklists.so")
+GATEWAY_DATABASE = "gateway.sqlite"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
 POLL_INTERVAL_S = 0.005
 LOG_TAIL_LINES = 8
+CALLED_AE_TITLE = "ORTHANC"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a server starts with that is not default: options of Orthanc, options of the gateway, .wl files.
+    """What a server starts with that is not default.
 
-    `receiver_port` is where the server finds the destination of C-MOVE, which the case starts.
+    `receiver_port` is where the server finds the destination of C-MOVE, `hl7_port` where a gateway takes orders;
+    `worklist` is a folder of .wl files and `gateway_database` makes a database with the same items.
     """
 
     orthanc: Mapping[str, object] = field(default_factory=dict)
     gateway: Mapping[str, object] = field(default_factory=dict)
-    worklist: Path | None = None
     receiver_port: int = 0
+    hl7_port: int = 0
+    worklist: Path | None = None
+    gateway_database: Callable[[], Path] | None = None
 
 
 class PeerFailed(RuntimeError):
@@ -147,16 +153,23 @@ class OrthancPeer(Peer):
     """Orthanc with its default options, its own DICOM server on, or replaced by this gateway with these options."""
 
     def __init__(
-        self, folder: Path, setting: Setting, *, nodelay: bool = False, gateway: Mapping[str, object] | None = None
+        self,
+        folder: Path,
+        setting: Setting,
+        *,
+        nodelay: bool = False,
+        gateway: Mapping[str, object] | None = None,
+        serves_files: bool = False,
     ) -> None:
         self.http_port, dicom_port = free_port(), free_port()
+        self.gateway_database = folder / "gateway" / GATEWAY_DATABASE
         options: dict[str, object] = {
             "Name": "Bench",
             "StorageDirectory": str(folder / "storage"),
             "IndexDirectory": str(folder / "storage"),
             "RemoteAccessAllowed": False,
             "HttpPort": self.http_port,
-            "DicomAet": "ORTHANC",
+            "DicomAet": CALLED_AE_TITLE,
             "DicomPort": dicom_port,
             "DicomAlwaysAllowEcho": True,
             "DicomAlwaysAllowStore": True,
@@ -169,20 +182,22 @@ class OrthancPeer(Peer):
         }
         if setting.worklist is not None and gateway is None:
             options["Plugins"] = [str(ORTHANC_WORKLIST_PLUGIN)]
-        if setting.worklist is not None:
+        if setting.worklist is not None and (gateway is None or serves_files):
             options["Worklists"] = {"Enable": True, "Database": str(setting.worklist)}
         if gateway is not None:
-            state = folder / "gateway"
+            state = self.gateway_database.parent
             state.mkdir(mode=0o700)
+            if setting.gateway_database is not None and not serves_files:
+                _copy_database(setting.gateway_database(), self.gateway_database)
             options |= {
                 "DicomServerEnabled": False,
                 "Plugins": [str(ORTHANC_PYTHON_PLUGIN)],
                 "PythonScript": str(REPOSITORY / "orthanc_glue.py"),
                 "DicomGateway": {"StateDirectory": str(state), "VirtualEnv": sys.prefix, **setting.gateway, **gateway},
             }
-        configuration = folder / "orthanc.json"
-        configuration.write_text(json.dumps(options, indent=2))
-        super().__init__(folder, setting, [program("Orthanc"), str(configuration)], dicom_port, nodelay)
+        self.configuration = folder / "orthanc.json"
+        self.configuration.write_text(json.dumps(options, indent=2))
+        super().__init__(folder, setting, [program("Orthanc"), str(self.configuration)], dicom_port, nodelay)
         self._connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=60)
 
     def count(self) -> int:
@@ -225,6 +240,26 @@ class StorescpPeer(Peer):
         return sum(1 for _ in os.scandir(self._received))
 
 
+class WlmscpfsPeer(Peer):
+    """DCMTK's worklist server, which reads all .wl files for each query, in a process for each association."""
+
+    def __init__(self, folder: Path, setting: Setting, *, nodelay: bool = False) -> None:
+        if setting.worklist is None:
+            raise PeerFailed("wlmscpfs needs .wl files")
+        port = free_port()
+        command = [program("wlmscpfs"), "--data-files-path", str(setting.worklist.parent), str(port)]
+        super().__init__(folder, setting, command, port, nodelay)
+
+    def count(self) -> int:
+        return 0
+
+
+def _copy_database(source: Path, target: Path) -> None:
+    """Copy SQLite's files; nobody has them open."""
+    for path in source.parent.glob(f"{source.name}*"):
+        shutil.copy(path, target.parent)
+
+
 @dataclass(frozen=True)
 class Kind:
     """A server to compare. `nagle`: it leaves Nagle's algorithm on, which costs 40 ms an instance."""
@@ -242,9 +277,13 @@ PEERS = {
     ),
     "storescp": Kind(StorescpPeer, "DCMTK's `storescp --fork`, which writes files but flushes nothing", nagle=True),
     "storescp-nd": Kind(partial(StorescpPeer, nodelay=True), "storescp with `TCP_NODELAY=1` in its environment"),
+    "wlmscpfs-nd": Kind(partial(WlmscpfsPeer, nodelay=True), "DCMTK's `wlmscpfs` with `TCP_NODELAY=1`"),
     "gateway": Kind(partial(OrthancPeer, gateway={}), "this gateway inside Orthanc, default options"),
+    "gateway-files": Kind(
+        partial(OrthancPeer, gateway={}, serves_files=True), "the gateway, its worklist a folder of .wl files"
+    ),
     "gateway-plugin": Kind(
-        partial(OrthancPeer, gateway={"Forwarding": {"Transport": "Plugin"}}), 'the same with transport "Plugin"'
+        partial(OrthancPeer, gateway={"Forwarding": {"Transport": "Plugin"}}), 'the gateway with transport "Plugin"'
     ),
 }
 

@@ -94,7 +94,7 @@ class Meter:
 
     def __enter__(self) -> Self:
         self._sample()
-        self._cpu_at_start_s = dict(self._cpu_s)
+        self._at_start_s = self._totals_s()
         self._thread.start()
         return self
 
@@ -120,11 +120,15 @@ class Meter:
     def cpu_s(self) -> dict[str, float]:
         """CPU seconds up to now: `server` for the server's program, `gateway` for what it started."""
         self._sample()
-        spent = {SERVER: 0.0}
+        return {group: seconds - self._at_start_s.get(group, 0.0) for group, seconds in self._totals_s().items()}
+
+    def _totals_s(self) -> dict[str, float]:
+        # Sums, because the time of a process that has ended goes over to the one that waited for it.
+        totals_s = {SERVER: 0.0}
         for pid, seconds in self._cpu_s.items():
             group = SERVER if self._roles[pid] == SERVER else GATEWAY_OTHER
-            spent[group] = spent.get(group, 0.0) + seconds - self._cpu_at_start_s.get(pid, 0.0)
-        return spent
+            totals_s[group] = totals_s.get(group, 0.0) + seconds
+        return totals_s
 
     def peak_mb(self) -> dict[str, float]:
         self._sample()

@@ -11,7 +11,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench.case import Case, Figures, Sizes
+from bench.case import Case, Sizes
+from bench.figures import Figures
 from bench.peers import PEERS
 
 MARKDOWN_BEGIN = "<!-- results of {group}: written by python -m bench --markdown -->"
@@ -85,6 +86,16 @@ COLUMNS = {
         Column("CPU ms/query: server", "server_cpu_ms"),
         Column("gateway", "gateway_cpu_ms"),
     ),
+    "Modality worklist": (
+        Column("queries", "samples"),
+        Column("matches", "matches"),
+        Column("p50 ms", "p50_ms"),
+        Column("÷ ref.", "p50_ms", ratio=True),
+        Column("p95 ms", "p95_ms"),
+        Column("first answer p50 ms", "first_p50_ms"),
+        Column("CPU ms/query: server", "server_cpu_ms"),
+        Column("gateway", "gateway_cpu_ms"),
+    ),
     "C-MOVE and C-GET": (
         Column("n", "instances"),
         Column("all s", "all_s"),
@@ -110,6 +121,7 @@ def _amounts(group: str, sizes: Sizes) -> str:
         "find": f"{sizes.studies} studies; queries: {samples}.",
         "retrieve": f"{sizes.retrieved} instances of 525 KB, {2 * sizes.retrieved} of 33 KB, but "
         f"{sizes.slow_instances} where one side has Nagle's algorithm on.",
+        "worklist": f"Queries: {samples}.",
     }[group]
 
 

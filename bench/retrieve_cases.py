@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.archives import RetrieveArchive
-from bench.case import Case, Figures, Material, Run
+from bench.case import Case, Material, Run
+from bench.figures import Figures
 from bench.machine import free_port
 from bench.peers import PEERS, Setting
 from bench.processes import GATEWAY_OTHER, SERVER, Meter

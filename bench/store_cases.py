@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.case import Case, Figures, Material, Run, Sizes, percentiles
+from bench.case import Case, Material, Run, Sizes
 from bench.client import (
     MAX_CONTEXTS,
     VERIFICATION,
@@ -17,6 +17,7 @@ from bench.client import (
     association_request,
     many_contexts,
 )
+from bench.figures import Figures, percentiles
 from bench.peers import PEERS, VARIANTS, Setting
 from bench.processes import GATEWAY_OTHER, SERVER, Meter
 from bench.senders import Sending
