@@ -40,9 +40,15 @@ AMOUNTS = {
     "queries": (100, 20),
     "studies": (5000, 400),
     "retrieved": (1000, 60),
+    "orders": (1000, 100),
 }
 GROUPS = tuple(dict.fromkeys(case.group for case in CASES))
 WIDTH_WITHOUT_TERMINAL = 200
+# fmt: off
+SHOWN_AT_ONCE = (
+    "acknowledged_s", "stored_s", "p50_ms", "associations_per_s", "queries_per_s", "ms_per_instance", "orders_per_s",
+)
+# fmt: on
 
 
 def main() -> int:
@@ -69,6 +75,7 @@ def main() -> int:
         options.queries,
         options.studies,
         options.retrieved,
+        options.orders,
     )
     interrupted = False
     with _scratch(options.directory) as scratch:
@@ -109,6 +116,7 @@ def _options() -> argparse.Namespace:
         metavar=("NAME", "JSON"),
         help="one peer more in the store cases: the gateway with these options in its section",
     )
+    add("--orders", type=int, help="HL7 orders in a case (default 1000)")
     add("--list", action="store_true", help="list the cases and end")
     add("--rounds", type=int, default=3, help="every peer runs every case once in each (default 3)")
     add("--count", type=int, help="instances in a store case (default 500)")
@@ -242,8 +250,7 @@ def _blamed(peer: Peer) -> Iterator[None]:
 
 
 def _line(result: Result) -> str:
-    shown = ("acknowledged_s", "stored_s", "p50_ms", "associations_per_s", "queries_per_s", "ms_per_instance")
-    figures = [f"{key} {spread([result.figures[key]])}" for key in shown if key in result.figures]
+    figures = [f"{key} {spread([result.figures[key]])}" for key in SHOWN_AT_ONCE if key in result.figures]
     outcome = f"FAILED, {result.failure}" if result.failure else ", ".join(figures)
     return f"{result.case} {result.peer}: {outcome}"
 

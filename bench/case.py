@@ -23,6 +23,7 @@ class Sizes:
     queries: int  # in a case, of all its clients together
     studies: int  # in the archive that is queried
     retrieved: int  # instances of 525 KB in a retrieve case, and twice as many of 33 KB
+    orders: int  # HL7 messages in a case, on all connections together
 
 
 @dataclass(frozen=True)

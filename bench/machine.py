@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 FLUSHED_FILES = 200
+APPENDED_BLOCKS, APPENDED_BYTES = 500, 4096
 
 
 def program(name: str) -> str:
@@ -99,3 +100,15 @@ def flushes_per_s(directory: Path, size_bytes: int) -> float:
     os.close(handle)
     shutil.rmtree(folder)
     return FLUSHED_FILES / elapsed_s
+
+
+def appends_per_s(directory: Path) -> float:
+    """Blocks of 4 KB per second that one thread makes durable at the end of a file, as a database's log does."""
+    path = directory / "appended"
+    block = os.urandom(APPENDED_BYTES)
+    started = time.perf_counter()
+    with path.open("wb", buffering=0) as file:
+        for _ in range(APPENDED_BLOCKS):
+            file.write(block)
+            os.fdatasync(file.fileno())
+    return APPENDED_BLOCKS / (time.perf_counter() - started)

@@ -96,6 +96,14 @@ COLUMNS = {
         Column("CPU ms/query: server", "server_cpu_ms"),
         Column("gateway", "gateway_cpu_ms"),
     ),
+    "HL7 orders": (
+        Column("orders", "orders"),
+        Column("acknowledged/s", "orders_per_s"),
+        Column("p50 ms", "p50_ms"),
+        Column("p95 ms", "p95_ms"),
+        Column("CPU ms/order: gateway", "gateway_cpu_ms"),
+        Column("flushed appends/s of the same disk", "appends_per_s"),
+    ),
     "C-MOVE and C-GET": (
         Column("n", "instances"),
         Column("all s", "all_s"),
@@ -122,6 +130,7 @@ def _amounts(group: str, sizes: Sizes) -> str:
         "retrieve": f"{sizes.retrieved} instances of 525 KB, {2 * sizes.retrieved} of 33 KB, but "
         f"{sizes.slow_instances} where one side has Nagle's algorithm on.",
         "worklist": f"Queries: {samples}.",
+        "orders": f"{sizes.orders} orders in a case, on all connections together.",
     }[group]
 
 
@@ -214,7 +223,7 @@ class Report:
     def _noise(self, group: str) -> str:
         differences = []
         for case in self._cases_of(group):
-            key = next(column.key for column in COLUMNS[case.title] if column.ratio)
+            key = next((column.key for column in COLUMNS[case.title] if column.ratio), "")
             first, again = self._values(case, "orthanc-nd", key), self._values(case, "orthanc-nd-again", key)
             if first and again:
                 differences.append(abs(statistics.median(again) / statistics.median(first) - 1) * 100)
@@ -291,6 +300,8 @@ def number(value: float) -> str:
     """A count as it is, anything else with about three significant digits."""
     if isinstance(value, int) or abs(value) >= 100:
         return f"{value:.0f}"
+    if abs(value) < 0.1:
+        return f"{value:.2g}"
     return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
 
 
