@@ -21,8 +21,10 @@ from bench.encoding import encode
 from bench.figures import Figures
 from bench.find_client import Asking, Question, ask, ask_and_measure
 from bench.peers import Setting
+from bench.processes import wait_until_quiet
 
 DIFFERENT_QUESTIONS = 50
+QUIET_TIMEOUT_S = 120.0
 # What a workstation shows of a study, a series, an image; empty in a query, so that the answer has them.
 # fmt: off
 STUDY_COLUMNS = (
@@ -121,10 +123,11 @@ class FindCase:
         return Setting(orthanc=material.query_archive.options(folder))
 
     def warm_up(self, run: Run) -> None:
-        """One query of each kind."""
+        """One query of each kind, and what a server prepares for later ones at its own pace."""
         archive = run.material.query_archive
         questions = [query(archive, 1) for queries in QUERIES.values() for query in queries]
         ask([Asking(run.peer.dicom_port, STUDY_ROOT_FIND, questions, len(questions), run.material.sizes.samples_s)])
+        wait_until_quiet(run.peer.pid, QUIET_TIMEOUT_S)
 
     def run(self, run: Run) -> Figures:
         sizes = run.material.sizes

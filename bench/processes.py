@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Self
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 SAMPLE_INTERVAL_S = 0.25
+QUIET_WINDOW_S = 0.5
+QUIET_SHARE = 0.05  # of one core
 
 # A server's own program, and what the gateway's processes call themselves on their command lines.
 SERVER = "server"
@@ -75,6 +78,17 @@ def peak_mb(pid: int) -> float | None:
     except OSError:
         return None
     return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM:")), None)
+
+
+def wait_until_quiet(root: int, timeout_s: float) -> None:
+    """Return when a server has nothing more to do of its own accord, or after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        with Meter(root) as meter:
+            time.sleep(QUIET_WINDOW_S)
+            busy = sum(meter.cpu_s().values()) / QUIET_WINDOW_S
+        if busy <= QUIET_SHARE or time.monotonic() > deadline:
+            return
 
 
 class Meter:
