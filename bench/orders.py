@@ -32,7 +32,7 @@ def order(number: int) -> bytes:
     control, today = control_id(number), day(0)
     start = f"{today}{8 + number % 10:02}{number % 60:02}00"
     segments = [
-        f"MSH|^~\\&|RIS|HOSPITAL|GATEWAY|RADIOLOGY|{today}080000||ORM^O01|{control}|P|2.3.1|||AL|NE||8859/1",
+        f"MSH|^~\\&|RIS|HOSPITAL|GATEWAY|RADIOLOGY|{today}080000||ORM^O01|{control}|P|2.3.1||||||8859/1",
         f"PID|1||H{number:06}^^^HOSPITAL||ORDER{number:06}^GIVEN||19{number % 90 + 10}0{number % 9 + 1}15|F",
         "PV1|1|I|WARD^1^2|||||REF1^REFERRER^ROBERT",
         f"ORC|NW|P{number:06}|F{number:06}||SC||1^once^^{start}^^R||{today}080000||||WARD1^WARD^WENDY",
