@@ -114,7 +114,7 @@ def _options() -> argparse.Namespace:
         action="append",
         default=[],
         metavar=("NAME", "JSON"),
-        help="one peer more in the store cases: the gateway with these options in its section",
+        help="one peer more: the gateway with these options in its section",
     )
     add("--orders", type=int, help="HL7 orders in a case (default 1000)")
     add("--list", action="store_true", help="list the cases and end")

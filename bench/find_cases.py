@@ -20,7 +20,7 @@ from bench.client import STUDY_ROOT_FIND
 from bench.encoding import encode
 from bench.figures import Figures
 from bench.find_client import Asking, Question, ask, ask_and_measure
-from bench.peers import Setting
+from bench.peers import VARIANTS, Setting
 from bench.processes import wait_until_quiet
 
 DIFFERENT_QUESTIONS = 50
@@ -116,8 +116,8 @@ class FindCase:
     @property
     def peers(self) -> tuple[str, ...]:
         if self.nagle:
-            return ("orthanc-nd", "gateway", "orthanc")
-        return ("orthanc-nd", "gateway", "orthanc-nd-again")
+            return ("orthanc-nd", "gateway", *VARIANTS, "orthanc")
+        return ("orthanc-nd", "gateway", *VARIANTS, "orthanc-nd-again")
 
     def setting(self, folder: Path, material: Material) -> Setting:
         return Setting(orthanc=material.query_archive.options(folder))

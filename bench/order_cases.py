@@ -9,7 +9,7 @@ from bench.client import WORKLIST_FIND, Association, association_request
 from bench.figures import Figures, percentiles
 from bench.machine import appends_per_s, free_port
 from bench.orders import OrderFailed, send
-from bench.peers import PeerFailed, Setting
+from bench.peers import VARIANTS, PeerFailed, Setting
 from bench.processes import GATEWAY_OTHER, Meter
 from bench.worklists import day, question
 
@@ -26,7 +26,10 @@ class OrderCase:
     group: str = field(default="orders", init=False)
     title: str = field(default="HL7 orders", init=False)
     reference: str = field(default="gateway", init=False)
-    peers: tuple[str, ...] = field(default=("gateway",), init=False)
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        return ("gateway", *VARIANTS)
 
     @property
     def name(self) -> str:

@@ -7,7 +7,7 @@ from bench.archives import RetrieveArchive
 from bench.case import Case, Material, Run
 from bench.figures import Figures
 from bench.machine import free_port
-from bench.peers import PEERS, Setting
+from bench.peers import PEERS, VARIANTS, Setting
 from bench.processes import GATEWAY_OTHER, SERVER, Meter
 from bench.retrieve_clients import DESTINATION, Receiver, Retrieved, get, move
 from bench.testdata import SHAPES
@@ -32,8 +32,8 @@ class RetrieveCase:
     @property
     def peers(self) -> tuple[str, ...]:
         if self.nodelay:
-            return ("orthanc-nd", "gateway", "orthanc", "orthanc-nd-again")
-        return ("orthanc", "gateway", "orthanc-nd")
+            return ("orthanc-nd", "gateway", *VARIANTS, "orthanc", "orthanc-nd-again")
+        return ("orthanc", "gateway", *VARIANTS, "orthanc-nd")
 
     @property
     def reference(self) -> str:

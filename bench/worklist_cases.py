@@ -10,7 +10,7 @@ from bench.case import Case, Material, Run
 from bench.client import WORKLIST_FIND, AssociationFailed
 from bench.figures import Figures
 from bench.find_client import Asking, ask, ask_and_measure
-from bench.peers import Setting
+from bench.peers import VARIANTS, Setting
 from bench.worklists import QUERIES
 
 DIFFERENT_QUESTIONS = 50
@@ -40,7 +40,7 @@ class WorklistCase:
     @property
     def peers(self) -> tuple[str, ...]:
         again = ("orthanc-nd-again",) if self.items <= NOISE_UP_TO_ITEMS else ()
-        return ("orthanc-nd", "gateway", "gateway-files", "wlmscpfs-nd", *again)
+        return ("orthanc-nd", "gateway", *VARIANTS, "gateway-files", "wlmscpfs-nd", *again)
 
     def setting(self, folder: Path, material: Material) -> Setting:
         worklist = material.worklist(self.items)
