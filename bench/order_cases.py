@@ -11,7 +11,7 @@ from bench.machine import appends_per_s, free_port
 from bench.orders import OrderFailed, send
 from bench.peers import VARIANTS, PeerFailed, Setting
 from bench.processes import GATEWAY_OTHER, Meter
-from bench.worklists import day, question
+from bench.worklists import STATIONS, day, question, station
 
 WARM_UP_ORDERS = 20
 LISTENING_TIMEOUT_S = 30.0
@@ -41,7 +41,9 @@ class OrderCase:
 
     def setting(self, folder: Path, material: Material) -> Setting:
         port = free_port()
-        return Setting(gateway={"Worklist": {}, "Hl7": {"Port": port}}, hl7_port=port)
+        rules = [{"If": {"OBR-21": name}, "AETitle": name} for name in map(station, range(STATIONS))]
+        hl7 = {"Port": port, "StationRules": rules}
+        return Setting(gateway={"Worklist": {}, "Hl7": hl7}, hl7_port=port)
 
     def warm_up(self, run: Run) -> None:
         """A few orders, as soon as the listener is there."""
