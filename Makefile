@@ -10,7 +10,7 @@ help:
 	@echo "make demo      send sample images to the running gateway, list Orthanc's studies"
 	@echo "make test      run all tests, against real Orthanc and DCMTK"
 	@echo "make lint      ruff, mypy, import-linter"
-	@echo "make bench     compare with Orthanc's built-in SCP and DCMTK's storescp"
+	@echo "make bench     compare with Orthanc's built-in SCP and DCMTK's servers (half an hour)"
 	@echo "make clean     remove .venv and caches; var/ (the images) stays"
 
 install:
