@@ -41,12 +41,10 @@ class OrthancRest:
             raise ArchiveUnavailable(str(error)) from error
 
     @contextlib.contextmanager
-    def open(self, uri: str) -> Iterator[BaseHTTPResponse]:
-        """GET as a stream. Raises ArchiveUnavailable, while it is read too."""
+    def open(self, uri: str, order: dict[str, Any] | None = None) -> Iterator[BaseHTTPResponse]:
+        """GET, or POST of a JSON `order`, as a stream. Raises ArchiveUnavailable, while it is read too."""
         try:
-            with self._transport.download(uri) as response:
-                if response.status != 200:
-                    raise ArchiveUnavailable(f"Orthanc answers HTTP {response.status} to GET {uri}")
+            with self._transport.download(uri, None if order is None else json.dumps(order).encode()) as response:
                 yield response
         except Unreachable as error:
             raise ArchiveUnavailable(str(error)) from error

@@ -13,7 +13,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
-from gateway.archive.interface import ArchiveUnavailable, Level, Query
+from gateway.archive.interface import STUDY_INSTANCE_UID, ArchiveUnavailable, Level, Query, Selection
 from gateway.archive.orthanc import Options, OrthancArchive
 from gateway.archive.orthanc_tags import MAIN_TAGS
 from gateway.archive.rest import OrthancRest
@@ -190,7 +190,8 @@ def test_private_attributes_are_found_by_their_creator(archive: OrthancArchive) 
 
 
 def test_instances_are_listed_opened_and_stored(archive: OrthancArchive, full: Orthanc) -> None:
-    listed = archive.list_instances(Level.STUDY, ["1.2.0.0", "1.2.1.0", "1.2.9.9"])
+    listed = archive.list_instances(Selection(Level.STUDY, {STUDY_INSTANCE_UID: ("1.2.0.0", "1.2.1.0", "1.2.9.9")}))
+    listed = listed.instances
     assert len(listed) == 2 * SERIES * IMAGES
     chosen = next(one for one in listed if one.sop_instance_uid == "1.2.1.0.1.3")
     assert (chosen.sop_class_uid, chosen.transfer_syntax_uid) == (EncapsulatedPDFStorage, ExplicitVRLittleEndian)
@@ -198,7 +199,9 @@ def test_instances_are_listed_opened_and_stored(archive: OrthancArchive, full: O
     assert chosen.size_bytes == len(stored)
     with archive.open(chosen) as opened:
         assert opened.transfer_syntax_uid == ExplicitVRLittleEndian
-        assert stored.endswith(opened.data.read(1 << 20))
+        data = b"".join(opened.chunks)
+        assert opened.size_bytes == len(data)
+        assert stored.endswith(data)
     archive.store(BytesIO(stored), len(stored))
     with pytest.raises(ArchiveUnavailable):
         archive.store(BytesIO(b"no DICOM"), 8)
