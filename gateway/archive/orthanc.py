@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import IO, Literal
 
 from gateway.archive.barrier import QueryBarrier
+from gateway.archive.http_connection import Address
 from gateway.archive.interface import (
     ArchiveUnavailable,
     EncodedInstance,
@@ -20,7 +21,7 @@ from gateway.archive.interface import (
     Wanted,
 )
 from gateway.archive.orthanc_files import StoredFiles
-from gateway.archive.orthanc_instances import list_instances, open_instance
+from gateway.archive.orthanc_instances import list_instances
 from gateway.archive.orthanc_lookup import lookup
 from gateway.archive.orthanc_parents import Parents
 from gateway.archive.orthanc_related import Found, Related
@@ -33,7 +34,7 @@ from gateway.archive.orthanc_tags import (
     level_of,
     source_of,
 )
-from gateway.archive.read_ahead import OneByOne
+from gateway.archive.read_ahead import OrthancReadAhead, Slots
 from gateway.archive.rest import OrthancRest
 from gateway.forwarding.verdicts import Verdict
 from gateway.matching.answers import private_creators
@@ -86,6 +87,8 @@ class OrthancArchive:
     def __init__(self, rest: OrthancRest, options: Options, barrier: QueryBarrier | None = None) -> None:
         """`barrier`: what a query waits for before Orthanc is asked."""
         self._rest = rest
+        self._address = Address(rest.endpoint)
+        self._slots = Slots(rest.connections)
         self._barrier = barrier
         self._options = options
         self._resources = OrthancResources(rest)
@@ -100,15 +103,18 @@ class OrthancArchive:
         """See Archive."""
         return Listing(list_instances(self._resources, selection))
 
-    def open(
-        self, instance: InstanceReference, transfer_syntax_uid: str | None = None
-    ) -> contextlib.AbstractContextManager[EncodedInstance]:
+    @contextlib.contextmanager
+    def open(self, instance: InstanceReference, transfer_syntax_uid: str | None = None) -> Iterator[EncodedInstance]:
         """See Archive."""
-        return open_instance(self._rest, instance, transfer_syntax_uid)
+        with self.read_ahead([(instance, transfer_syntax_uid)]) as instances:
+            fetched = next(instances)
+            if fetched.encoded is None:
+                raise fetched.error or ArchiveUnavailable("closed")
+            yield fetched.encoded
 
     def read_ahead(self, wanted: Iterable[Wanted]) -> ReadAhead:
         """See Archive."""
-        return OneByOne(self.open, wanted)
+        return OrthancReadAhead(self._rest, self._address, self._slots, wanted)
 
     def store(self, file: IO[bytes], size_bytes: int) -> None:
         """See Archive."""

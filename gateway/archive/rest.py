@@ -22,6 +22,7 @@ class OrthancRest:
     """Requests of several threads over a bounded number of connections."""
 
     def __init__(self, endpoint: Endpoint, connections: int) -> None:
+        self.endpoint = endpoint
         self.connections = connections
         self._transport = HttpTransport(endpoint, connections)
 
@@ -41,10 +42,10 @@ class OrthancRest:
             raise ArchiveUnavailable(str(error)) from error
 
     @contextlib.contextmanager
-    def open(self, uri: str, order: dict[str, Any] | None = None) -> Iterator[BaseHTTPResponse]:
+    def open(self, uri: str, order: bytes | None = None) -> Iterator[BaseHTTPResponse]:
         """GET, or POST of a JSON `order`, as a stream. Raises ArchiveUnavailable, while it is read too."""
         try:
-            with self._transport.download(uri, None if order is None else json.dumps(order).encode()) as response:
+            with self._transport.download(uri, order) as response:
                 yield response
         except Unreachable as error:
             raise ArchiveUnavailable(str(error)) from error
