@@ -101,7 +101,11 @@ class OrthancArchive:
 
     def list_instances(self, selection: Selection) -> Listing:
         """See Archive."""
-        return Listing(list_instances(self._resources, selection))
+        late = self._barrier.missing(selection) if self._barrier is not None else []
+        instances = list_instances(self._resources, selection)
+        # what has come in the meantime, or was there before it was sent once more, is not missing
+        there = {instance.sop_instance_uid for instance in instances} if late else frozenset()
+        return Listing(instances, [uid for uid in late if uid not in there])
 
     @contextlib.contextmanager
     def open(self, instance: InstanceReference, transfer_syntax_uid: str | None = None) -> Iterator[EncodedInstance]:
