@@ -20,6 +20,7 @@ from gateway.forwarding.transports import CONNECT_TIMEOUT_S, Endpoint
 
 MAXIMUM_HEAD_BYTES: Final = 16 * 1024
 MAXIMUM_LENGTH_DIGITS: Final = 18
+PIECE_BYTES: Final = 256 * 1024
 
 
 class BrokenConnection(Exception):
@@ -162,8 +163,9 @@ class Receiver:
         return Answer(status, self._buffer[begin:end], length - (end - begin), is_kept)
 
     def receive_more(self, connection: HttpConnection, missing: int) -> memoryview:
-        """The next part of a body. Raises BrokenConnection, TimeoutError."""
-        return self._buffer[: connection.receive_into(self._buffer[:missing])]
+        """The next part of a body, in memory of its own. Raises BrokenConnection, TimeoutError."""
+        piece = memoryview(bytearray(min(missing, PIECE_BYTES)))
+        return piece[: connection.receive_into(piece)]
 
     def _receive_some(self, connection: HttpConnection, begin: int, end: int, deadline: float) -> int:
         if time.monotonic() > deadline:

@@ -93,7 +93,8 @@ class Listing:
 @dataclass(frozen=True, slots=True)
 class EncodedInstance:
     """A data set, encoded. `chunks` yields it once, from its first element, in pieces of any size; ArchiveUnavailable
-    when it breaks off. `size_bytes`: of the data set; None if the archive does not say."""
+    when it breaks off. The pieces hold until it is closed, or the next one is fetched. `size_bytes`: of the data set;
+    None if the archive does not say."""
 
     transfer_syntax_uid: str
     size_bytes: int | None
