@@ -77,21 +77,22 @@ class HttpConnection:
     def __init__(self, address: Address) -> None:
         self._address = address
         self._socket: socket.socket | None = None
+        self._trouble = "the connection is closed"
 
     def send(self, request: bytes) -> None:
-        """Send a request, on a new connection if there is none. Raises BrokenConnection."""
+        """Send a request, on a new connection if there is none. What goes wrong is told when the answer is awaited."""
         try:
             if self._socket is None:
                 self._socket = self._connect()
             self._socket.sendall(request)
         except (OSError, UnicodeError) as error:
             self.drop()
-            raise BrokenConnection(_reason(error)) from error
+            self._trouble = _reason(error)
 
     def receive_into(self, view: memoryview) -> int:
         """Wait for some bytes. Raises BrokenConnection, TimeoutError."""
         if self._socket is None:
-            raise BrokenConnection("the connection is closed")
+            raise BrokenConnection(self._trouble)
         try:
             count = self._socket.recv_into(view)
         except TimeoutError:

@@ -183,8 +183,7 @@ class OrthancReadAhead:
                 self._next = wanted
                 return
             request = self._address.request(*order)
-            with contextlib.suppress(BrokenConnection):  # told when it is its turn
-                connection.send(request)
+            connection.send(request)
             self._coming.append(_Requested(wanted[0], wanted[1], request, connection))
 
     def _connection_for(self, wanted: Wanted) -> HttpConnection | None:
@@ -222,7 +221,8 @@ class OrthancReadAhead:
             requested.connection.drop()
             self._idle.append(requested.connection)
             self._failures += 1
-            reason = str(error) or f"no answer within {self._address.timeout_s:g} s"
+            late = f"no answer within {self._address.timeout_s:g} s"
+            reason = late if isinstance(error, TimeoutError) else str(error)
             raise ArchiveUnavailable(f"instance {instance.handle}: {reason}") from error
 
     def _receive_patiently(self, requested: _Requested) -> EncodedInstance:
@@ -237,8 +237,7 @@ class OrthancReadAhead:
                 if time.monotonic() > deadline or self._closed.wait(delay_s):
                     raise
             delay_s = RECONNECT_DELAY_S
-            with contextlib.suppress(BrokenConnection):
-                requested.connection.send(requested.request)
+            requested.connection.send(requested.request)
 
     def _receive_answer(self, requested: _Requested) -> EncodedInstance:
         connection = requested.connection

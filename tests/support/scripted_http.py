@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from typing import Self
@@ -21,14 +22,16 @@ def answer(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
 class ScriptedHttp:
     """The server. `paths`: what was asked for; `connections`: how many were opened."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, context: ssl.SSLContext | None = None) -> None:
         self.script = script
+        self._context = context
         self.paths: list[str] = []
         self.requests: list[bytes] = []
         self.connections = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        scheme = "http" if context is None else "https"
+        self.url = f"{scheme}://localhost:{self._listener.getsockname()[1]}"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -50,6 +53,8 @@ class ScriptedHttp:
 
     def _serve(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError), connection:
+            if self._context is not None:
+                connection = self._context.wrap_socket(connection, server_side=True)
             request = b""
             while data := connection.recv(65536):
                 request += data
