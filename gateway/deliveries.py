@@ -6,9 +6,8 @@ A Unix socket (SOCK_SEQPACKET: one JSON object per packet) in the state director
     {"deliver": PATH, "size": N, "sop": UID, "id": ORTHANC_ID}      `Acknowledge` "Stored": wanted now
     {"withdraw": PATH}                                              the deadline of a "deliver" is over
     {"rescan": true}                                                look into `ready` (after a reconnect)
-    {"barrier": N, "wanted": {...}}                                 is what could match a query in Orthanc?
-    {"barrier": N, "wanted": {...}, "lists": true}                  the same, and what is not will be asked for
-    {"missing": N, "from": I}                                       what is not, from the Ith on
+    {"barrier": N, "wanted": {...}, "lists": BOOLEAN}               is what could match a query in Orthanc?
+    {"missing": N, "from": I}                                       what is not (if it "lists"), from the Ith on
     {"forget": N}                                                   the "barrier" is over
     {"flushed": N}                                                  all that is acknowledged has been told
 
@@ -106,6 +105,24 @@ class Wanted:
         return cls(**{name: frozenset(values[name]) for name in cls.__slots__})
 
 
+class _Barrier:
+    """One that is waited for. Asked for again when the connection was lost, or was not there yet."""
+
+    def __init__(self, message: dict[str, Any]) -> None:
+        self.message = message
+        self.answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+
+    def next_answer(self, timeout_s: float, kind: str = "barrier") -> dict[str, Any] | None:
+        """The next answer of a kind; None when it does not come in time."""
+        deadline = time.monotonic() + timeout_s
+        with contextlib.suppress(queue.Empty):
+            while True:
+                answer = self.answers.get(timeout=max(0.0, deadline - time.monotonic()))
+                if kind in answer:
+                    return answer
+        return None
+
+
 class DeliveryClient:
     """A worker's connection to the forwarder. Thread-safe; reconnects by itself."""
 
@@ -119,7 +136,7 @@ class DeliveryClient:
         self._untold: dict[Path, Delivery] = {}
         self._told: set[Path] = set()
         self._numbers = itertools.count(1)
-        self._barriers: dict[int, queue.SimpleQueue[dict[str, Any]]] = {}
+        self._barriers: dict[int, _Barrier] = {}
         self._stopped = threading.Event()
         self._log = get_logger()
         self._thread = threading.Thread(target=self._run, name="deliveries", daemon=True)
@@ -142,8 +159,8 @@ class DeliveryClient:
     def wait_for(self, wanted: Wanted, timeout_s: float) -> bool:
         """Wait until all that was acknowledged before, by any worker, and that a query could match is in Orthanc or
         has failed; False when that takes longer than `timeout_s`."""
-        with self._barrier(wanted) as (number, answers):
-            has_arrived = _next_answer(answers, timeout_s) is not None
+        with self._barrier(wanted) as (number, barrier):
+            has_arrived = barrier.next_answer(timeout_s) is not None
             if not has_arrived:
                 self._send({"forget": number})
         return has_arrived
@@ -154,12 +171,12 @@ class DeliveryClient:
         None when the forwarder does not say.
         """
         missing: list[Identifiers] = []
-        with self._barrier(wanted, lists=True) as (number, answers):
-            _next_answer(answers, timeout_s)
+        with self._barrier(wanted, lists=True) as (number, barrier):
+            barrier.next_answer(timeout_s)
             try:
                 while True:
                     self._send({"missing": number, "from": len(missing)})
-                    answer = _next_answer(answers, LIST_TIMEOUT_S, "missing")
+                    answer = barrier.next_answer(LIST_TIMEOUT_S, "missing")
                     if answer is None:
                         return None
                     missing += map(tuple, answer["instances"])
@@ -169,17 +186,15 @@ class DeliveryClient:
                 self._send({"forget": number})
 
     @contextlib.contextmanager
-    def _barrier(
-        self, wanted: Wanted, *, lists: bool = False
-    ) -> Iterator[tuple[int, queue.SimpleQueue[dict[str, Any]]]]:
+    def _barrier(self, wanted: Wanted, *, lists: bool = False) -> Iterator[tuple[int, "_Barrier"]]:
         number = next(self._numbers)
-        answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        barrier = _Barrier({"barrier": number, "wanted": wanted.to_json(), "lists": lists})
         with self._lock:
-            self._barriers[number] = answers
+            self._barriers[number] = barrier
         try:
             self._flush()
-            self._send({"barrier": number, "wanted": wanted.to_json(), **({"lists": True} if lists else {})})
-            yield number, answers
+            self._send(barrier.message)
+            yield number, barrier
         finally:
             with self._lock:
                 del self._barriers[number]
@@ -254,7 +269,7 @@ class DeliveryClient:
     def _listen(self, connection: socket.socket) -> None:
         with self._lock:
             connection.send(json.dumps({"rescan": True}).encode())
-            for message in self._pending.values():
+            for message in (*self._pending.values(), *(barrier.message for barrier in self._barriers.values())):
                 connection.send(json.dumps(message).encode())
             self._connection = connection
         while packet := connection.recv(MAXIMUM_MESSAGE_BYTES):
@@ -269,21 +284,9 @@ class DeliveryClient:
             barrier = self._barriers.get(message.get("barrier", message.get("missing", 0)))
             outcomes = self._waiting.get(message.get("outcome", ""))
         if barrier is not None:
-            barrier.put(message)
+            barrier.answers.put(message)
         if outcomes is not None:
             outcomes.put(Outcome(message["result"], message["reason"]))
-
-
-def _next_answer(
-    answers: queue.SimpleQueue[dict[str, Any]], timeout_s: float, kind: str = "barrier"
-) -> dict[str, Any] | None:
-    deadline = time.monotonic() + timeout_s
-    with contextlib.suppress(queue.Empty):
-        while True:
-            answer = answers.get(timeout=max(0.0, deadline - time.monotonic()))
-            if kind in answer:
-                return answer
-    return None
 
 
 def _timeval(seconds: float) -> bytes:

@@ -103,7 +103,7 @@ class Listener:
 def _handle_barrier(message: dict[str, Any], connection: socket.socket, barriers: Barriers) -> bool:
     """Whether the message was about barriers."""
     if "barrier" in message:
-        barriers.ask(connection, message["barrier"], Wanted.from_json(message["wanted"]), message.get("lists", False))
+        barriers.ask(connection, message["barrier"], Wanted.from_json(message["wanted"]), message["lists"])
     elif "missing" in message:
         barriers.say_missing(connection, message["missing"], message["from"])
     elif "forget" in message:

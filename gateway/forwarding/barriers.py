@@ -93,6 +93,7 @@ class Barriers:
             for barrier in self._barriers.values():
                 if (barrier.connection, barrier.number) == (connection, number):
                     _tell(connection, {"missing": number, **self._missing(barrier, start)})
+                    return
 
     def forget(self, connection: socket.socket, number: int) -> None:
         """A worker does not wait any longer."""
