@@ -13,6 +13,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
+from gateway.archive import orthanc_instances
 from gateway.archive.interface import STUDY_INSTANCE_UID, ArchiveUnavailable, Level, Query, Selection
 from gateway.archive.orthanc import Options, OrthancArchive
 from gateway.archive.orthanc_tags import MAIN_TAGS
@@ -205,6 +206,68 @@ def test_instances_are_listed_opened_and_stored(archive: OrthancArchive, full: O
     archive.store(BytesIO(stored), len(stored))
     with pytest.raises(ArchiveUnavailable):
         archive.store(BytesIO(b"no DICOM"), 8)
+
+
+def selected(archive: OrthancArchive, level: Level, **identifiers: str) -> list[str]:
+    """UIDs of the instances of a selection, without those of the fixture."""
+    tags = {int(tag_for_keyword(name) or 0): tuple(value.split("\\")) for name, value in identifiers.items()}
+    return sorted(one.sop_instance_uid for one in archive.list_instances(Selection(level, tags)).instances)
+
+
+def test_all_tags_of_a_selection_must_hold(archive: OrthancArchive) -> None:
+    series = [f"1.2.1.0.1.{image}" for image in range(IMAGES)]
+    study = sorted([*series, *(f"1.2.1.0.0.{image}" for image in range(IMAGES))])
+    assert selected(archive, Level.SERIES, SeriesInstanceUID="1.2.1.0.1") == series
+    assert selected(archive, Level.SERIES, StudyInstanceUID="1.2.1.0", SeriesInstanceUID="1.2.1.0.1\\1.9") == series
+    assert selected(archive, Level.SERIES, StudyInstanceUID="1.2.1.1", SeriesInstanceUID="1.2.1.0.1") == []
+    assert selected(archive, Level.STUDY, PatientID="P1", StudyInstanceUID="1.2.1.0") == study
+    assert selected(archive, Level.STUDY, PatientID="P2", StudyInstanceUID="1.2.1.0\\1.2.0.0") == []
+    assert len(selected(archive, Level.STUDY, StudyInstanceUID="1.2.1.0\\1.2.0.0")) == 2 * SERIES * IMAGES
+    assert len(selected(archive, Level.PATIENT, PatientID="P1\\P2")) == 2 * STUDIES * SERIES * IMAGES
+    images = "1.2.1.0.1.3\\1.2.1.0.1.4\\1.2.1.0.1.3\\1.2.9"
+    assert selected(archive, Level.IMAGE, SOPInstanceUID=images) == ["1.2.1.0.1.3", "1.2.1.0.1.4"]
+    assert selected(archive, Level.IMAGE, PatientID="P1", SOPInstanceUID=images) == ["1.2.1.0.1.3", "1.2.1.0.1.4"]
+    assert selected(archive, Level.IMAGE, PatientID="P2", SOPInstanceUID=images) == []
+    assert selected(archive, Level.IMAGE, SeriesInstanceUID="1.2.1.0.1") == series
+
+
+def test_values_of_a_selection_are_literal(archive: OrthancArchive, full: Orthanc) -> None:
+    patients = {"P*": "1.2.90", "p1": "1.2.91", "Ä?": "1.2.92", "O'Neill ": "1.2.93"}
+    identifiers = [
+        full.post(
+            "/instances",
+            make(9, PatientID=patient, StudyInstanceUID="1.2.9.9", SOPInstanceUID=uid, AccessionNumber=f"A{uid[-1]}"),
+        )["ID"]
+        for patient, uid in patients.items()
+    ]
+    try:
+        for patient, uid in patients.items():
+            assert selected(archive, Level.PATIENT, PatientID=patient) == [uid]
+        # a study that, by its UID, is of several patients
+        assert selected(archive, Level.STUDY, StudyInstanceUID="1.2.9.9") == sorted(patients.values())
+        assert selected(archive, Level.STUDY, StudyInstanceUID="1.2.9.9", PatientID="p1") == ["1.2.91"]
+        assert selected(archive, Level.STUDY, AccessionNumber="A1") == ["1.2.91"]
+        assert selected(archive, Level.STUDY, AccessionNumber="A1", StudyInstanceUID="1.2.0.0") == []
+        assert selected(archive, Level.PATIENT, PatientID="*") == []
+    finally:
+        for identifier in identifiers:
+            full.delete(f"/instances/{identifier}")
+
+
+def test_listing_costs_requests_by_pages_not_by_instances(
+    archive: OrthancArchive, proxy: RecordingProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find, bulk = "POST /tools/find", "POST /tools/bulk-content"
+    assert len(selected(archive, Level.PATIENT, PatientID="P1")) == 24
+    assert proxy.requests == [find, bulk, bulk]  # patients, their series, all instances
+    proxy.requests.clear()
+    monkeypatch.setattr(orthanc_instances, "INSTANCES_AT_ONCE", 10)
+    assert len(selected(archive, Level.PATIENT, PatientID="P1")) == 24
+    assert proxy.requests == [find, bulk, bulk, bulk, bulk]
+    proxy.requests.clear()
+    uids = "\\".join(f"1.2.{patient}.0.0.{image}" for patient in range(PATIENTS) for image in range(IMAGES))
+    assert len(selected(archive, Level.IMAGE, SOPInstanceUID=uids)) == PATIENTS * IMAGES
+    assert proxy.requests == [find, bulk, bulk]
 
 
 def test_an_orthanc_that_is_away_is_named_as_such() -> None:
