@@ -41,6 +41,7 @@ from gateway.part10 import (
 
 # An answer has some 700 bytes for each.
 INSTANCES_AT_ONCE: Final = 2000
+VALUES_AT_ONCE: Final = 50
 PIECE_BYTES: Final = 256 * 1024
 MAXIMUM_START_BYTES: Final = 2 * MAXIMUM_META_BYTES
 
@@ -90,7 +91,6 @@ def _entities(resources: OrthancResources, selection: Selection) -> Iterator[lis
     """The entities that are selected: candidates from Orthanc's index, compared here as literal values."""
     level = selection.level
     wanted = {tag: frozenset(map(_trimmed, values)) for tag, values in selection.identifiers.items()}
-    keys = tuple(Key(tag, vr_of(tag), "\\".join(values)) for tag, values in selection.identifiers.items())
     places = {tag: level_of(tag, level) for tag in wanted}
     top = min((place.value for place in places.values() if place is not None), default=level.value)
     parents = Parents(resources)
@@ -102,9 +102,19 @@ def _entities(resources: OrthancResources, selection: Selection) -> Iterator[lis
             for tag, place in places.items()
         )
 
-    for page in resources.pages(level, lookup(Query(level, keys))):
-        parents.fetch(level, top, page)
-        yield [entity for entity in page if is_selected(entity)]
+    for keys in _parts(selection):
+        for page in resources.pages(level, lookup(Query(level, keys))):
+            parents.fetch(level, top, page)
+            yield [entity for entity in page if is_selected(entity)]
+
+
+def _parts(selection: Selection) -> Iterator[tuple[Key, ...]]:
+    """The selection in parts: Orthanc compares all that it finds with each value of a list, one after the other."""
+    own = selection.level.unique_key
+    values = selection.identifiers.get(own, ())
+    for start in range(0, len(values) or 1, VALUES_AT_ONCE):
+        part = {**selection.identifiers, own: values[start : start + VALUES_AT_ONCE]}
+        yield tuple(Key(tag, vr_of(tag), "\\".join(some)) for tag, some in part.items() if some)
 
 
 def _trimmed(value: str) -> str:

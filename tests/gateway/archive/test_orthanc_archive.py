@@ -268,6 +268,10 @@ def test_listing_costs_requests_by_pages_not_by_instances(
     uids = "\\".join(f"1.2.{patient}.0.0.{image}" for patient in range(PATIENTS) for image in range(IMAGES))
     assert len(selected(archive, Level.IMAGE, SOPInstanceUID=uids)) == PATIENTS * IMAGES
     assert proxy.requests == [find, bulk, bulk]
+    proxy.requests.clear()
+    monkeypatch.setattr(orthanc_instances, "VALUES_AT_ONCE", 10)
+    assert len(selected(archive, Level.IMAGE, SOPInstanceUID=uids)) == PATIENTS * IMAGES
+    assert proxy.requests == [find, find, bulk, bulk]
 
 
 def test_an_orthanc_that_is_away_is_named_as_such() -> None:
