@@ -30,6 +30,7 @@ from gateway.archive.orthanc_tags import (
     INSTANCE_AVAILABILITY,
     QUERY_RETRIEVE_LEVEL,
     RETRIEVE_AE_TITLE,
+    TIMEZONE_OFFSET_FROM_UTC,
     Source,
     level_of,
     source_of,
@@ -61,6 +62,8 @@ class _Plan:
         self.level = query.level
         keys: dict[Source, list[Key]] = {source: [] for source in Source}
         for key in query.keys:
+            if key.tag == TIMEZONE_OFFSET_FROM_UTC:
+                key = Key(key.tag, key.vr)  # never matched (PS3.4 C.2.2.2)
             if key.tag != QUERY_RETRIEVE_LEVEL:
                 keys[source_of(key.tag, query.level)].append(key)
         matchers = {s: Matcher(keys[s], case_sensitive_pn=options.case_sensitive_pn) for s in Source}

@@ -27,7 +27,7 @@ from gateway.archive.interface import (
 from gateway.archive.orthanc_instances import encoded, open_streamed, order_of, refusal
 from gateway.archive.rest import OrthancRest
 
-# More are no faster (bench/README.md), and each may hold one of Orthanc's HTTP threads.
+# More are no faster (docs/architecture.md), and each may hold one of Orthanc's HTTP threads.
 CONNECTIONS: Final = 3
 # Files up to this size are read whole before they are handed out, so that one that breaks off is fetched again.
 WHOLE_BYTES: Final = 4 * 1024 * 1024

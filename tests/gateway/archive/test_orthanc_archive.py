@@ -13,7 +13,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
-from gateway.archive import orthanc_instances
+from gateway.archive import orthanc_files, orthanc_instances
 from gateway.archive.interface import STUDY_INSTANCE_UID, ArchiveUnavailable, Level, Query, Selection
 from gateway.archive.orthanc import Options, OrthancArchive
 from gateway.archive.orthanc_tags import MAIN_TAGS
@@ -155,6 +155,10 @@ def test_counts_modalities_and_classes_cost_one_request_a_level(archive: Orthanc
         ({"PatientName": "m?ller^1"}, 2),
         ({"PatientAge": "031Y"}, 2),
         ({"StudyTime": "1011-1012", "StudyDate": "-20240101"}, 3),
+        # each on its own, since nothing else was negotiated (PS3.4 C.2.2.2.5)
+        ({"StudyTime": "0900-1000", "StudyDate": "20231231-20240103"}, 0),
+        ({"StudyTime": "1000-1100", "StudyDate": "20231231-20240103"}, 6),
+        ({"TimezoneOffsetFromUTC": "+0100"}, 6),
     ],
 )
 def test_keys_of_every_source_are_compared(archive: OrthancArchive, values: dict[str, str], count: int) -> None:
@@ -206,6 +210,32 @@ def test_instances_are_listed_opened_and_stored(archive: OrthancArchive, full: O
     archive.store(BytesIO(stored), len(stored))
     with pytest.raises(ArchiveUnavailable):
         archive.store(BytesIO(b"no DICOM"), 8)
+
+
+def test_binary_values_are_read_apart(
+    archive: OrthancArchive, full: Orthanc, proxy: RecordingProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private = Key(0x00091102, "UN", "", (), "ACME")  # in another block than in the instance
+    document = b"%PDF " * 20_000
+    data_set = dcmread(BytesIO(make(8, RedPaletteColorLookupTableData=bytes(4), EncapsulatedDocument=document)))
+    data_set.private_block(0x0009, "ACME").add_new(2, "UN", b"\x00\xff")
+    data_set.PixelData = bytes(4)
+    data_set["PixelData"].VR = "OW"
+    file = BytesIO()
+    data_set.save_as(file, enforce_file_format=True)
+    identifier = full.post("/instances", file.getvalue())["ID"]
+    try:
+        asked = {"RedPaletteColorLookupTableData": "", "EncapsulatedDocument": "", "PixelData": ""}
+        (answer,) = find(archive, Level.IMAGE, private, SOPInstanceUID="1.2.8.0.0.0", **asked)
+        assert answer[private.tag].value == "\x00\xff"
+        # words are empty, bytes when they are too many
+        assert [answer[tag].value for tag in (0x00281201, 0x00420011, 0x7FE00010)] == ["", "", ""]
+        assert len(proxy.requests) == 2 + 2
+        monkeypatch.setattr(orthanc_files, "MAXIMUM_BINARY_BYTES", len(document))
+        (answer,) = find(archive, Level.STUDY, StudyInstanceUID="1.2.8.0", **asked)
+        assert answer[0x00420011].value == document.decode("latin-1")
+    finally:
+        full.delete(f"/instances/{identifier}")
 
 
 def selected(archive: OrthancArchive, level: Level, **identifiers: str) -> list[str]:
