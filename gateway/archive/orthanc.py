@@ -91,7 +91,8 @@ class OrthancArchive:
         """`barrier`: what a query waits for before Orthanc is asked."""
         self._rest = rest
         self._address = Address(rest.endpoint)
-        self._slots = Slots(rest.connections)
+        # of Orthanc's HTTP threads half as many as queries may take
+        self._slots = Slots(rest.connections // 2)
         self._barrier = barrier
         self._options = options
         self._resources = OrthancResources(rest)
