@@ -1,5 +1,6 @@
 """What `dicom-gateway check` says: what a configuration means, what in it has no effect, whether Orthanc answers."""
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,7 +31,6 @@ WITHOUT_EFFECT: Final[Mapping[str, str]] = {
     "SynchronousCMove": "C-MOVE is not offered yet",
     "AcceptedSopClasses": "all storage SOP classes are accepted",
     "RejectedSopClasses": "all storage SOP classes are accepted",
-    "Worklists": "worklist queries are not offered yet",
 }
 
 
@@ -73,12 +73,27 @@ def describe(settings: Settings, configuration: Configuration) -> Iterator[Line]
         yield Line(str(error), ok=False)
     yield from (Line(f"{name}: has no effect here: {why}") for name, why in without_effect(settings.content))
     yield from _quotas(configuration)
+    yield from _worklist(configuration)
     yield _reach_orthanc(settings, configuration)
 
 
 def without_effect(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The options in `content` that have no effect on the gateway, with the reason."""
     return [(name, WITHOUT_EFFECT[name]) for name in content if name in WITHOUT_EFFECT]
+
+
+def _worklist(configuration: Configuration) -> Iterator[Line]:
+    if configuration.worklist is None:
+        return
+    folders = configuration.worklist_folders
+    files = f"files of {', '.join(str(folder.path) for folder in folders)}" if folders else "no folder of files"
+    yield Line(f"worklist: on, {files}")
+    for folder in folders:
+        if not os.access(folder.path, os.R_OK | os.X_OK):
+            yield Line(f"worklist: {folder.path} is not there, or cannot be read by this user")
+    orthanc = configuration.orthanc.worklists
+    if orthanc.enable and orthanc.save_in_orthanc_database:
+        yield Line("Worklists.SaveInOrthancDatabase: what Orthanc keeps there is not served")
 
 
 def _verb(verb: Verb) -> str:
@@ -161,7 +176,7 @@ def _quotas(configuration: Configuration) -> Iterator[Line]:
         yield Line(f"quota {rule.title}: {whom or 'everybody'}: {', '.join(_limits(rule))}")
     for limit, value in section.model_dump(by_alias=True, exclude={"rules"}, exclude_none=True).items():
         yield Line(f"quota {limit}: {value}")
-    if section.counts or configuration.gateway.database is not None:
+    if configuration.needs_database or configuration.gateway.database is not None:
         yield _reach_database(configuration)
 
 

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gateway import VERSION, quota_command, supervisor
+from gateway import VERSION, quota_command, supervisor, worklist_command
 from gateway.checks import describe
 from gateway.commands import EXIT_WRONG, ConfigurationOption, fail, load
 from gateway.deliveries import request_rescan
@@ -24,6 +24,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="A DICOM netw
 queue = typer.Typer(no_args_is_help=True, help="The spool: what waits for Orthanc, what Orthanc refused.")
 app.add_typer(queue, name="queue")
 app.add_typer(quota_command.app, name="quota")
+app.add_typer(worklist_command.app, name="worklist")
 
 ConfigurationFile = Annotated[
     Path, typer.Argument(help="Orthanc's configuration: a file, or a folder of *.json files.", show_default=False)

@@ -28,6 +28,7 @@ from gateway.peers import parse_network
 from gateway.quotas.options import QuotasSection
 from gateway.section import Section
 from gateway.tls_options import TlsOptions
+from gateway.worklist_options import OrthancWorklists, WorklistFolder, WorklistSection
 
 MINIMUM_PDU_BYTES: Final = 4096
 MAXIMUM_PDU_BYTES: Final = 131072
@@ -161,6 +162,7 @@ class GatewaySection(Section):
     )
     users: UsersSection | None = None
     quotas: QuotasSection = Field(default_factory=QuotasSection)
+    worklist: WorklistSection | None = None
     forwarding: ForwardingSection = Field(default_factory=ForwardingSection)
     orthanc: OrthancSection | None = None
     log: LogSection = Field(default_factory=LogSection)
@@ -262,6 +264,7 @@ class OrthancOptions(TlsOptions):
     storage_access_on_find: Literal["Always", "Never", "Answers"] = Field(default="Always", alias="StorageAccessOnFind")
     case_sensitive_pn: bool = Field(default=False, alias="CaseSensitivePN")
     default_encoding: EncodingName = Field(default="Latin1", alias="DefaultEncoding")
+    worklists: OrthancWorklists = Field(default_factory=OrthancWorklists, alias="Worklists")
     dicom_server_enabled: bool = Field(default=True, alias="DicomServerEnabled")
     http_server_enabled: bool = Field(default=True, alias="HttpServerEnabled")
     http_port: Port = Field(default=8042, alias="HttpPort")
@@ -299,6 +302,26 @@ class Configuration(BaseModel):
     def connections(self) -> int:
         """HTTP connections to Orthanc: a third of Orthanc's threads at most, so that users keep the rest."""
         return max(1, min(self.gateway.forwarding.connections, self.orthanc.http_threads_count // 3))
+
+    @property
+    def worklist(self) -> WorklistSection | None:
+        """The options of the worklist; None while it is off, because nothing in the configuration fills it."""
+        if self.gateway.worklist is not None:
+            return self.gateway.worklist
+        return WorklistSection() if self.orthanc.worklists.enable else None
+
+    @property
+    def worklist_folders(self) -> list[WorklistFolder]:
+        """The folders of worklist files, ours and Orthanc's."""
+        section, orthanc = self.worklist, self.orthanc.worklists.folder
+        ours = [WorklistFolder(self.path(name), True) for name in section.folders] if section else []
+        # Orthanc's plugin takes it relative to the working directory, and looks into no subfolder.
+        return ours + ([WorklistFolder(Path(orthanc).resolve(), False)] if orthanc is not None else [])
+
+    @property
+    def needs_database(self) -> bool:
+        """Whether anything is kept in SQL."""
+        return self.gateway.quotas.counts or self.worklist is not None
 
     def acknowledges_when_stored(self, calling_ae_title: str) -> bool:
         """Whether a C-STORE from this calling AE title is answered only once Orthanc has the instance."""

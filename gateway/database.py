@@ -23,8 +23,13 @@ SQLITE_NAME: Final = "gateway.sqlite"
 BUSY_TIMEOUT_S: Final = 30.0
 CONNECT_TIMEOUT_S: Final = 5
 
-# The rooms' folders of migrations.
-MIGRATIONS: Final[tuple[Path, ...]] = (Path(__file__).parent / "quotas" / "migrations",)
+_PACKAGES: Final = Path(__file__).parent.parent
+# The rooms' folders of migrations: paths, because the ground floor imports no room above it. All are always named,
+# since Alembic refuses a database that has a branch which it does not know.
+MIGRATIONS: Final[tuple[Path, ...]] = (
+    _PACKAGES / "gateway" / "quotas" / "migrations",
+    _PACKAGES / "worklist" / "migrations",
+)
 
 # PostgreSQL's advisory lock of the migrations; a room that has a lock of its own takes another number.
 _MIGRATION_LOCK: Final = 0x44_47_00_01

@@ -82,6 +82,8 @@ class Supervisor:
         self._services = [self._forwarder]
         if configuration.gateway.quotas.counts:
             self._services.insert(0, Process("quotas", self._start_quotas))
+        if configuration.worklist is not None:
+            self._services.append(Process("worklist", self._start_worklist))
 
     def run(self) -> None:
         """Serve until told to stop. Raises FatalError when it cannot start."""
@@ -115,9 +117,9 @@ class Supervisor:
 
     def _migrate(self) -> None:
         """Bring the tables to this version, if anything needs a database, and make our name in them."""
-        if not self._configuration.gateway.quotas.counts:
+        if not self._configuration.needs_database:
             return
-        # Imported here: who has no quotas does not pay for it with time and memory.
+        # Imported here: who needs no database does not pay for it with time and memory.
         from gateway import database
         from gateway.quotas.identity import gateway_identity
 
@@ -188,6 +190,9 @@ class Supervisor:
     def _start_quotas(self, process: Process) -> None:
         changes_fd = self._settings.changes_fd
         self._start_with_control(process, "gateway.quotas", [] if changes_fd is None else [changes_fd])
+
+    def _start_worklist(self, process: Process) -> None:
+        self._start_with_control(process, "worklist", [])
 
     def _start_with_control(self, process: Process, module: str, fds: list[int]) -> socket.socket:
         """Start a child that ends when the socket closes of which it gets the other end."""

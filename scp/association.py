@@ -33,9 +33,8 @@ from gateway.users import Users, UserVerdict, user_name
 from scp import associate_accept
 from scp.associate_primitives import associate_response
 from scp.associate_request import AssociateRequest
-from scp.command_set import C_CANCEL_RQ, C_ECHO_RQ, C_FIND_RQ, C_STORE_RQ, Command, encode_response, p_data_tf
+from scp.command_set import C_ECHO_RQ, C_STORE_RQ, Command, encode_response, p_data_tf
 from scp.contexts import ContextPolicy, Offer
-from scp.find import FindService
 from scp.messages import MessageReceiver
 from scp.negotiation import (
     ABSTRACT_SYNTAX_NOT_SUPPORTED,
@@ -45,6 +44,8 @@ from scp.negotiation import (
 )
 from scp.operations import Operations
 from scp.requests import RequestSender
+from scp.service_table import service_table
+from scp.services import Services
 from scp.statuses import Answer, Status
 from scp.storage import AssociationStore, Peers, StorageService
 from scp.tls_connection import HANDSHAKE_TIMEOUT_S, Connection, HandshakeFailed, TlsConnection
@@ -70,9 +71,6 @@ LOGGED_UIDS: Final = 10
 # whatever context they have.
 _VERBS: Final = {C_STORE_RQ: Verb.STORE, C_ECHO_RQ: Verb.ECHO}
 
-# What begins and ends an operation of several responses, by what its context is for.
-_OPERATIONS: Final = frozenset({(Verb.FIND, C_FIND_RQ), (Verb.FIND, C_CANCEL_RQ)})
-
 _numbers = itertools.count(1)
 
 
@@ -97,7 +95,7 @@ class Environment:
     def __init__(self, configuration: Configuration, storage: StorageService, archives: Archives) -> None:
         self.configuration = configuration
         self.storage = storage
-        self.find = FindService(configuration, archives)
+        self.services = Services(service_table(configuration, archives))
         self._modalities = KnownModalities(configuration)
         self._admission = Admission(configuration.orthanc, self._modalities.current())
         self.subjects = SubjectBinding(configuration)
@@ -155,8 +153,8 @@ class AcceptedAssociation(Association):
         self.network_timeout = environment.ae.network_timeout
         # For requests of ours on this association: sub-operations, reports.
         self.requests = RequestSender(self, SEND_TIMEOUT_S)
-        # Requests of the peer with several responses: queries.
-        self.operations = Operations(partial(environment.find.operation, self))
+        # Requests of the peer besides C-STORE and C-ECHO.
+        self.operations = Operations(partial(environment.services.begin, self))
         # What the peer receives at most in a P-DATA-TF PDU; 0 is unlimited.
         self.peer_maximum_pdu_bytes = 0
         self._admission: Admission
@@ -176,10 +174,14 @@ class AcceptedAssociation(Association):
         """Accepted presentation contexts by ID."""
         return self._accepted_cx
 
+    @property
+    def address(self) -> str:
+        """The peer's IP address."""
+        return self._address
+
     def is_operation(self, context_id: int, field: int) -> bool:
         """Whether a request with this Command Field begins or ends an operation of ours on this accepted context."""
-        verb = self._environment.contexts.verb(str(self._accepted_cx[context_id].abstract_syntax))
-        return (verb, field) in _OPERATIONS
+        return self._environment.services.has(str(self._accepted_cx[context_id].abstract_syntax), field)
 
     def refusal(self, context_id: int, field: int) -> Answer | None:
         """Return why a request with this Command Field is not served on this accepted context, or None.

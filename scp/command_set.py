@@ -10,9 +10,14 @@ from dataclasses import dataclass
 from typing import Final
 
 C_STORE_RQ: Final = 0x0001
+C_GET_RQ: Final = 0x0010
 C_FIND_RQ: Final = 0x0020
+C_MOVE_RQ: Final = 0x0021
 C_ECHO_RQ: Final = 0x0030
 N_EVENT_REPORT_RQ: Final = 0x0100
+N_SET_RQ: Final = 0x0120
+N_ACTION_RQ: Final = 0x0130
+N_CREATE_RQ: Final = 0x0140
 C_CANCEL_RQ: Final = 0x0FFF
 RESPONSE_BIT: Final = 0x8000
 NO_DATA_SET: Final = 0x0101
@@ -38,7 +43,10 @@ class InvalidCommand(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """The elements of a request that the gateway's own services look at. Text is stripped of padding."""
+    """The elements of a request that the gateway's own services look at. Text is stripped of padding.
+
+    What N-SET and N-ACTION call Requested SOP Class and Instance UID stands here as affected, as in their responses.
+    """
 
     field: int
     message_id: int
@@ -47,6 +55,9 @@ class Command:
     affected_sop_instance_uid: str
     # Of C-CANCEL-RQ: the request that is to be given up.
     message_id_being_responded_to: int = 0
+    # Of N-EVENT-REPORT-RQ and N-ACTION-RQ.
+    event_type_id: int | None = None
+    action_type_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +99,11 @@ def decode(data: bytes | bytearray) -> Command:
         field=_number(values, 0x0100),
         message_id=_number(values, 0x0110, default=0),
         data_set_type=_number(values, 0x0800),
-        affected_sop_class_uid=_text(values.get(0x0002, b"")),
-        affected_sop_instance_uid=_text(values.get(0x1000, b"")),
+        affected_sop_class_uid=_text(values.get(0x0002) or values.get(0x0003, b"")),
+        affected_sop_instance_uid=_text(values.get(0x1000) or values.get(0x1001, b"")),
         message_id_being_responded_to=_number(values, 0x0120, default=0),
+        event_type_id=_number(values, 0x1002) if 0x1002 in values else None,
+        action_type_id=_number(values, 0x1008) if 0x1008 in values else None,
     )
 
 
@@ -163,6 +176,10 @@ def encode_response(
         parts.append(_ELEMENT.pack(0, 0x0902, len(comment)) + comment)
     if request.affected_sop_instance_uid:
         parts.append(_uid(0x1000, request.affected_sop_instance_uid))
+    if request.event_type_id is not None:
+        parts.append(_UNSIGNED_SHORT.pack(0, 0x1002, 2, request.event_type_id))
+    if request.action_type_id is not None:
+        parts.append(_UNSIGNED_SHORT.pack(0, 0x1008, 2, request.action_type_id))
     return _with_group_length(parts)
 
 

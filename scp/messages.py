@@ -14,6 +14,7 @@ from scp import command_set
 from scp.command_set import (
     C_CANCEL_RQ,
     C_ECHO_RQ,
+    C_FIND_RQ,
     C_STORE_RQ,
     NO_DATA_SET,
     RESPONSE_BIT,
@@ -35,6 +36,7 @@ MAXIMUM_IDENTIFIER_BYTES: Final = 16 * 1024 * 1024
 
 # Keys of C-FIND; lists of UIDs may be long.
 MAXIMUM_QUERY_BYTES: Final = 1024 * 1024
+_QUERIES: Final = frozenset({C_FIND_RQ})
 
 
 class IncomingDataSet(Protocol):
@@ -110,18 +112,19 @@ class _Identifier:
 
 
 class _Query:
-    """The identifier of a query: small, and kept until it is complete."""
+    """The data set of an operation: small, and kept until it is complete."""
 
     def __init__(self, operations: Operations, context_id: int, command: Command) -> None:
         self._operations = operations
         self._context_id = context_id
         self._command = command
+        self._limit = MAXIMUM_QUERY_BYTES if command.field in _QUERIES else MAXIMUM_IDENTIFIER_BYTES
         self._identifier = bytearray()
 
     def add(self, control: int, piece: memoryview, complete: bool) -> None:
         self._identifier += piece
-        if len(self._identifier) > MAXIMUM_QUERY_BYTES:
-            raise InvalidPdu(f"identifier of more than {MAXIMUM_QUERY_BYTES} bytes")
+        if len(self._identifier) > self._limit:
+            raise InvalidPdu(f"data set of more than {self._limit} bytes in a request")
         if complete and control & _LAST_BIT:
             self._operations.begin(self._context_id, self._command, bytes(self._identifier))
 

@@ -1,4 +1,4 @@
-"""Requests with several responses, one at a time for each association: no asynchronous operations are negotiated.
+"""Requests being answered, one at a time for each association: no asynchronous operations are negotiated.
 
 The receiver of messages begins them, from within the reading of a PDU; the association's thread runs them after it.
 """
@@ -18,7 +18,7 @@ class Operation(Protocol):
         """Of the request."""
 
     def run(self) -> None:
-        """Send all responses; return early when the association is at its end."""
+        """Send the response, or all of them; return early when the association is at its end."""
 
     def cancel(self) -> None:
         """C-CANCEL came (PS3.7 9.3.2.3): end with the next response. Called while `run` reads from the peer."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.database import Database, connect_postgresql, connect_sqlite, migrate
 from tests.support.images import unique_samples
 from tests.support.orthanc import Orthanc
 from tests.support.postgresql import PostgreSql, remove
@@ -113,3 +114,15 @@ def postgresql() -> Iterator[PostgreSql]:
     finally:
         server.stop()
         remove(directory)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """An empty database with all tables."""
+    if request.param == "sqlite":
+        made = connect_sqlite(tmp_path / "gateway.sqlite")
+    else:
+        made = connect_postgresql(request.getfixturevalue("postgresql").database())
+    migrate(made)
+    yield made
+    made.close()

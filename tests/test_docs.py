@@ -10,13 +10,14 @@ import pytest
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, cli, config, quota_command
+from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, cli, config, quota_command, worklist_command
 from gateway.checks import WITHOUT_EFFECT
 from gateway.forwarding import verdicts
 from gateway.forwarding.verdicts import Reply, Verdict
 from gateway.quotas.options import QuotaRule, QuotasSection
 from gateway.tls_policy import RECOMMENDED, SUITES
 from gateway.transfer_syntaxes import PREFERENCE
+from gateway.worklist_options import ExpirySection, OrthancWorklists, WorklistSection
 from scp.contexts import STORAGE_CLASSES
 from scp.statuses import Status
 from scp.tls_connection import REASONS
@@ -35,6 +36,7 @@ ROOMS: Final = (
     "gateway/archive",
     "gateway/quotas",
     "gateway/migrations",
+    "worklist",
 )
 
 # Which section of configuration.md describes which model.
@@ -43,11 +45,14 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "### `DicomGateway.Forwarding`": config.ForwardingSection,
     "### `DicomGateway.Quotas`": QuotasSection,
     "### A rule of `DicomGateway.Quotas`": QuotaRule,
+    "### `DicomGateway.Worklist`": WorklistSection,
+    "### `DicomGateway.Worklist.Expiry`": ExpirySection,
     "### `DicomGateway.Orthanc`": config.OrthancSection,
     "### `DicomGateway.Log`": config.LogSection,
     "### `DicomGateway.Users`": config.UsersSection,
     "## Options of Orthanc": config.OrthancOptions,
     "### An entry of `DicomModalities`": config.Modality,
+    "### The section `Worklists`": OrthancWorklists,
 }
 
 
@@ -221,7 +226,12 @@ def test_commands_of_the_documents_exist(document: Path) -> None:
         command.name or str(getattr(command.callback, "__name__", ""))
         for command in quota_command.app.registered_commands
     }
-    assert named <= commands | {"queue", "quota"}
+    worklist = {
+        command.name or str(getattr(command.callback, "__name__", ""))
+        for command in worklist_command.app.registered_commands
+    }
+    assert named <= commands | {"queue", "quota", "worklist"}
+    assert set(re.findall(r"dicom-gateway worklist ([a-z]+)\b", code_of(document))) <= worklist
     assert set(re.findall(r"dicom-gateway quota ([a-z]+)\b", code_of(document))) <= quota
     assert set(re.findall(r"dicom-gateway queue ([a-z]+)\b", code_of(document))) <= queue
 

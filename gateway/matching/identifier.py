@@ -1,4 +1,4 @@
-"""Decoding of a query's identifier (PS3.4 C.4.1.1.3): bounded, by hand, nothing that a peer sends is believed."""
+"""Decoding of identifiers (PS3.4 C.4.1.1.3) and of small data sets: bounded, by hand, nothing in them is believed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from gateway.character_sets import CharacterSet, declared
-from gateway.matching.attributes import TEXT_VRS, creator_tag, is_private, is_private_creator, vr_of
+from gateway.matching.attributes import (
+    TEXT_VRS,
+    Attributes,
+    Element,
+    creator_tag,
+    is_private,
+    is_private_creator,
+    vr_of,
+)
 from gateway.matching.keys import InvalidQuery, Key
 
 MAXIMUM_IDENTIFIER_BYTES: Final = 1024 * 1024
@@ -26,6 +34,7 @@ _UNDEFINED: Final = 0xFFFF_FFFF
 _LONG_VRS: Final = frozenset(
     (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 )
+_WITHOUT_TEXT: Final = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "UN"))
 # PS3.5 table 6.2-1: how values of binary VRs are read
 NUMBER_FORMATS: Final = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}
 
@@ -47,6 +56,19 @@ def read_keys(data: bytes, transfer_syntax_uid: str, default: CharacterSet) -> t
     reader = _Reader(data, transfer_syntax_uid)
     elements, _position = reader.elements(0, len(data), 0)
     return _keys(elements, default, reader.order)
+
+
+def read_attributes(data: bytes, transfer_syntax_uid: str, default: CharacterSet) -> Attributes:
+    """Return the attributes of an encoded data set, text decoded by its Specific Character Set or `default`.
+
+    Without Specific Character Set, group lengths and what is no text (PS3.5 6.2: OB, OW, ... and UN). Raises
+    InvalidQuery, as for an identifier.
+    """
+    if len(data) > MAXIMUM_IDENTIFIER_BYTES:
+        raise InvalidQuery(f"data set of more than {MAXIMUM_IDENTIFIER_BYTES} bytes")
+    reader = _Reader(data, transfer_syntax_uid)
+    elements, _position = reader.elements(0, len(data), 0)
+    return _attributes(elements, default, reader.order)
 
 
 class _Reader:
@@ -128,11 +150,31 @@ class _Reader:
         return tuple(items), position
 
 
-def _keys(elements: tuple[_Raw, ...], default: CharacterSet, order: str) -> tuple[Key, ...]:
-    character_set = default
+def _attributes(elements: tuple[_Raw, ...], default: CharacterSet, order: str) -> Attributes:
+    character_set = _character_set(elements, default)
+    found: Attributes = {}
+    for element in elements:
+        tag, vr = element.tag, element.vr
+        if is_private_creator(tag):
+            vr = "LO"
+        elif vr == "UN":
+            vr = vr_of(tag)
+        if vr == "SQ" and element.vr == "SQ":
+            found[tag] = Element("SQ", tuple(_attributes(item, character_set, order) for item in element.items))
+        elif tag != SPECIFIC_CHARACTER_SET and tag & 0xFFFF and vr not in _WITHOUT_TEXT:
+            found[tag] = Element(vr, _text(element, vr, character_set, order).rstrip(" \0"))
+    return found
+
+
+def _character_set(elements: tuple[_Raw, ...], default: CharacterSet) -> CharacterSet:
     for element in elements:
         if element.tag == SPECIFIC_CHARACTER_SET:
-            character_set = declared(element.value.decode("latin-1"), default)
+            return declared(element.value.decode("latin-1"), default)
+    return default
+
+
+def _keys(elements: tuple[_Raw, ...], default: CharacterSet, order: str) -> tuple[Key, ...]:
+    character_set = _character_set(elements, default)
     creators = {
         element.tag: character_set.decode(element.value, "LO").strip(" \0")
         for element in elements

@@ -49,12 +49,12 @@ def name_test(pattern: str, *, case_sensitive: bool) -> Test:
     A key of one group matches whichever group of a name it fits: an operator types one, and need not know in
     which of alphabetic, ideographic and phonetic it was stored.
     """
-    groups = [_normal(group, case_sensitive) for group in pattern.split("=")]
+    groups = [normal_name(group, case_sensitive=case_sensitive) for group in pattern.split("=")]
     tests = [wildcard(group) if group else None for group in groups]
     only = tests[0] if len(tests) == 1 else None
 
     def test(value: str) -> bool:
-        stored = [_normal(group, case_sensitive) for group in value.split("=")]
+        stored = [normal_name(group, case_sensitive=case_sensitive) for group in value.split("=")]
         if only is not None:
             return any(only(group) for group in stored)
         return all(one is None or (index < len(stored) and one(stored[index])) for index, one in enumerate(tests))
@@ -62,7 +62,10 @@ def name_test(pattern: str, *, case_sensitive: bool) -> Test:
     return test
 
 
-def _normal(group: str, case_sensitive: bool) -> str:
-    """PS3.5 6.2.1.1: trailing delimiters of empty components may be left out; spaces around them say nothing."""
+def normal_name(group: str, *, case_sensitive: bool) -> str:
+    """A component group as it is compared.
+
+    PS3.5 6.2.1.1: trailing delimiters of empty components may be left out; spaces around them say nothing.
+    """
     text = "^".join(component.strip(" \0") for component in group.split("^")).rstrip("^")
     return text if case_sensitive else fold(text)

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from gateway.durations import read_duration
 from gateway.section import Section
 
 _UNITS: Final = {"": 1, "B": 1} | {
@@ -14,8 +15,6 @@ _UNITS: Final = {"": 1, "B": 1} | {
 }
 _SIZE: Final = re.compile(r"(\d{1,18}) ?([KMGT]i?B|B|)", re.IGNORECASE)
 _UNITS_BY_LOWER_CASE: Final = {unit.lower(): factor for unit, factor in _UNITS.items()}
-_DURATION: Final = re.compile(r"(\d{1,9}) ?([smhdw])")
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600, "w": 7 * 24 * 3600}
 
 # SQL's BIGINT, with room for what is added to it.
 MAXIMUM_NUMBER: Final = 2**60
@@ -33,16 +32,9 @@ def _read_size(value: Any) -> Any:
     return int(match[1]) * _UNITS_BY_LOWER_CASE[match[2].lower()]
 
 
-def _read_duration(value: Any) -> Any:
-    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError('expected a duration such as "30m", "1h", "1d"')
-    return int(match[1]) * _SECONDS[match[2]]
-
-
 Size = Annotated[int, BeforeValidator(_read_size), Field(ge=1, le=MAXIMUM_NUMBER)]
 Count = Annotated[int, Field(ge=1, le=MAXIMUM_NUMBER)]
-Window = Annotated[int, BeforeValidator(_read_duration), Field(ge=1, le=MAXIMUM_WINDOW_S)]
+Window = Annotated[int, BeforeValidator(read_duration), Field(ge=1, le=MAXIMUM_WINDOW_S)]
 Pattern = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[ -\[\]-~]+$")]
 Name = Annotated[str, Field(min_length=1, max_length=MAXIMUM_NAME_CHARACTERS, pattern=r"^[ -\[\]-~]+$")]
 

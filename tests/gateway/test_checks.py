@@ -204,3 +204,15 @@ def test_password_file_that_is_missing_is_told(tmp_path: Path) -> None:
     section = {"Url": "http://127.0.0.1:1", "Username": "gateway", "PasswordFile": "none"}
     with pytest.raises(ConfigurationError, match="PasswordFile: No such file"):
         report(tmp_path, DicomGateway={"Orthanc": section})
+
+
+def test_check_says_whether_there_is_a_worklist_and_where_its_files_are(tmp_path: Path) -> None:
+    assert "worklist: on" not in texts(report(tmp_path))
+    (tmp_path / "there").mkdir()
+    said = texts(report(tmp_path, DicomGateway={"Worklist": {"Folders": ["there", "gone"]}}))
+    assert f"worklist: on, files of {tmp_path}/there, {tmp_path}/gone" in said
+    assert f"worklist: {tmp_path}/gone is not there" in said
+    assert f"worklist: {tmp_path}/there is not there" not in said
+    said = texts(report(tmp_path, Worklists={"Enable": True, "SaveInOrthancDatabase": True}))
+    assert "worklist: on, no folder of files" in said
+    assert "Worklists.SaveInOrthancDatabase: what Orthanc keeps there is not served" in said

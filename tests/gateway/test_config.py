@@ -47,10 +47,11 @@ def test_defaults_and_names_are_those_of_orthancs_sample_configuration(tmp_path:
     different = {"AcceptedTransferSyntaxes", "MaximumPduLength"}
     for option in defaults.keys() & content.keys() - different:
         assert content[option] == defaults[option], option
-    # No sample has the booleans that came before the list, paths that have no default, and what came with 1.12.4.
+    # No sample has the booleans that came before the list, paths that have no default, what came with 1.12.4, and the
+    # section of a plugin.
     missing = {name for name in defaults if name.endswith("TransferSyntaxAccepted")}
     missing |= {"DicomTlsCertificate", "DicomTlsPrivateKey", "DicomTlsTrustedCertificates"}
-    missing |= {"DicomTlsMinimumProtocolVersion", "DicomTlsCiphersAccepted"}
+    missing |= {"DicomTlsMinimumProtocolVersion", "DicomTlsCiphersAccepted", "Worklists"}
     assert defaults.keys() - content.keys() == missing
     configuration = parse(content, BASE)
     assert configuration.transfer_syntaxes == parse({}, BASE).transfer_syntaxes

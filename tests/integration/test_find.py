@@ -153,8 +153,9 @@ def test_more_than_the_limit_ends_with_cancel_as_orthancs_server_does(querier: Q
 
 def test_cancel_ends_a_query_with_the_next_response(querier: Querier) -> None:
     """All in one segment: the request to cancel is there before the first answer is found."""
-    querier.ask(keys("STUDY", PatientID=""))
-    querier.cancel()
+    with querier.in_one_segment():
+        querier.ask(keys("STUDY", PatientID=""))
+        querier.cancel()
     found = querier.all_answers()
     assert (found.status, len(found.answers)) in [(0xFE00, count) for count in range(2)]
     querier.cancel()  # too late: nothing is answered
@@ -165,8 +166,9 @@ def test_cancel_ends_a_query_with_the_next_response(querier: Querier) -> None:
 
 
 def test_a_second_request_before_the_last_response_is_an_abort(querier: Querier) -> None:
-    querier.ask(keys("STUDY", PatientID=""), message_id=1)
-    querier.ask(keys("STUDY", PatientID=""), message_id=2)
+    with querier.in_one_segment():
+        querier.ask(keys("STUDY", PatientID=""), message_id=1)
+        querier.ask(keys("STUDY", PatientID=""), message_id=2)
     with pytest.raises((Gone, AssertionError)):
         for _ in range(2):
             querier.all_answers()

@@ -9,6 +9,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -228,6 +229,13 @@ class RawPeer:
 
     def __exit__(self, *_: object) -> None:
         self.socket.close()
+
+    @contextmanager
+    def in_one_segment(self) -> Iterator[None]:
+        """What is sent in the block arrives together (TCP_CORK), if it is small."""
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        yield
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
 
     def send(self, data: bytes) -> None:
         """Sends bytes as they are. Raises Gone."""

@@ -1,13 +1,13 @@
 """Books on SQLite and on PostgreSQL, with a clock that stands still until it is set."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway import config
-from gateway.database import Database, connect_postgresql, connect_sqlite, migrate
+from gateway.database import Database
 from gateway.quotas.accounts import Account, Amount, Holder
 from gateway.quotas.entries import Entry
 from gateway.quotas.holdings import Holdings
@@ -78,18 +78,6 @@ class Books:
 
 
 MakeBooks = Callable[..., Books]
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    """An empty database with all tables."""
-    if request.param == "sqlite":
-        made = connect_sqlite(tmp_path / "gateway.sqlite")
-    else:
-        made = connect_postgresql(request.getfixturevalue("postgresql").database())
-    migrate(made)
-    yield made
-    made.close()
 
 
 @pytest.fixture

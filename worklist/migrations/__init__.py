@@ -1,0 +1,1 @@
+"""The history of the worklist's tables: the branch "worklist" (gateway.database)."""
