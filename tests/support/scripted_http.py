@@ -29,6 +29,7 @@ class ScriptedHttp:
         self.requests: list[bytes] = []
         self.connections = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._lock = threading.Lock()
         self._open: list[socket.socket] = []
         scheme = "http" if context is None else "https"
         self.url = f"{scheme}://localhost:{self._listener.getsockname()[1]}"
@@ -63,9 +64,10 @@ class ScriptedHttp:
                 if not end or len(body) < length:
                     continue
                 path = head.split(b" ")[1].decode()
-                number = len(self.paths)
-                self.paths.append(path)
-                self.requests.append(request)
+                with self._lock:
+                    number = len(self.paths)
+                    self.paths.append(path)
+                    self.requests.append(request)
                 request = b""
                 if not self.script(connection, path, number):
                     return

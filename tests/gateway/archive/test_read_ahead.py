@@ -151,7 +151,7 @@ def test_an_orthanc_that_is_restarted_is_waited_for(make_orthanc: MakeOrthanc, t
         for _number in range(10):
             assert content(next(fetched))
         orthanc.kill()
-        threading.Thread(target=orthanc.start).start()
+        orthanc.launch()
         assert all(content(one) for one in fetched)
 
 
@@ -203,8 +203,8 @@ def test_whatever_http_allows_is_read(well_formed: bytes) -> None:
 
     with ScriptedHttp(script) as server:
         assert errors(fetch_all(server.url)) == []
-        # each asked for in its order; once, but for the one that urllib3 asked for again
-        assert list(dict.fromkeys(server.paths)) == [f"/instances/{number}/file" for number in range(len(INSTANCES))]
+        # connections overtake each other
+        assert set(server.paths) == {f"/instances/{number}/file" for number in range(len(INSTANCES))}
 
 
 @pytest.mark.parametrize("cut", [b"", b"HTTP/1.1 200", answer(FILE)[:-1]], ids=["nothing", "head", "body"])
