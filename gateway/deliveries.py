@@ -6,13 +6,15 @@ A Unix socket (SOCK_SEQPACKET: one JSON object per packet) in the state director
     {"deliver": PATH, "size": N, "sop": UID, "id": ORTHANC_ID}      `Acknowledge` "Stored": wanted now
     {"withdraw": PATH}                                              the deadline of a "deliver" is over
     {"rescan": true}                                                look into `ready` (after a reconnect)
-    {"barrier": N, "wanted": {...}}                                 is what could match a query in Orthanc?
-    {"forget": N}                                                   the deadline of a "barrier" is over
+    {"barrier": N, "wanted": {...}, "lists": BOOLEAN}               is what could match a query in Orthanc?
+    {"missing": N, "from": I}                                       what is not (if it "lists"), from the Ith on
+    {"forget": N}                                                   the "barrier" is over
     {"flushed": N}                                                  all that is acknowledged has been told
 
 and hears {"outcome": PATH, "result": "delivered" | "refused" | "withdrawn", "reason": TEXT} for each "deliver",
-{"barrier": N} when it is, and {"flush": N}: tell what is acknowledged. With "ready" and "deliver" go Patient ID,
-Study and Series Instance UID too ("patient", "study", "series").
+{"barrier": N} when it is, {"missing": N, "instances": [...], "is_all": BOOLEAN}: identifiers, some at a time,
+and {"flush": N}: tell what is acknowledged. With "ready" and "deliver" go Patient ID, Study and Series Instance UID and
+Accession Number too ("patient", "study", "series", "accession").
 A message lost with the connection loses nothing: the folder is the truth, and a new connection starts with a rescan.
 """
 
@@ -23,6 +25,8 @@ import queue
 import socket
 import struct
 import threading
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -36,6 +40,8 @@ RECONNECT_DELAY_S: Final = 0.2
 SEND_TIMEOUT_S: Final = 2.0
 # After its deadline an instance that is on the wire right now is waited for this long.
 IN_FLIGHT_GRACE_S: Final = 5.0
+# The forwarder answers from memory.
+LIST_TIMEOUT_S: Final = 2.0
 
 Result = Literal["delivered", "refused", "withdrawn"]
 
@@ -48,6 +54,21 @@ class Outcome:
     reason: str = ""
 
 
+Identifiers = tuple[str, str, str, str, str]
+"""SOP Instance UID, Patient ID, Study and Series Instance UID, Accession Number."""
+
+
+def identifiers_of(delivery: Delivery) -> Identifiers:
+    """What is known of an instance, "" for what is not; without spaces, which do not matter to a query."""
+    return (
+        delivery.sop_instance_uid,
+        delivery.patient_id.strip(),
+        delivery.study_instance_uid,
+        delivery.series_instance_uid,
+        delivery.accession_number.strip(),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What a query could match, by unique keys; of a key without values anything."""
@@ -56,16 +77,23 @@ class Wanted:
     study_instance_uids: frozenset[str] = frozenset()
     series_instance_uids: frozenset[str] = frozenset()
     sop_instance_uids: frozenset[str] = frozenset()
+    accession_numbers: frozenset[str] = frozenset()
 
     def may_be(self, delivery: Delivery) -> bool:
         """Whether the query could match this instance; an identifier that is not known could be any."""
-        pairs = (
-            (self.patient_ids, delivery.patient_id),
-            (self.study_instance_uids, delivery.study_instance_uid),
-            (self.series_instance_uids, delivery.series_instance_uid),
-            (self.sop_instance_uids, delivery.sop_instance_uid),
+        return self.may_have(identifiers_of(delivery))
+
+    def may_have(self, identifiers: "Identifiers") -> bool:
+        """As `may_be`."""
+        wanted = (
+            self.sop_instance_uids,
+            self.patient_ids,
+            self.study_instance_uids,
+            self.series_instance_uids,
+            self.accession_numbers,
         )
-        return all(not wanted or not known or known in wanted for wanted, known in pairs)
+        pairs = zip(wanted, identifiers, strict=True)
+        return all(not values or not known or known in values for values, known in pairs)
 
     def to_json(self) -> dict[str, list[str]]:
         """As it travels."""
@@ -75,6 +103,24 @@ class Wanted:
     def from_json(cls, values: dict[str, list[str]]) -> "Wanted":
         """As it came."""
         return cls(**{name: frozenset(values[name]) for name in cls.__slots__})
+
+
+class _Barrier:
+    """One that is waited for. Asked for again when the connection was lost, or was not there yet."""
+
+    def __init__(self, message: dict[str, Any]) -> None:
+        self.message = message
+        self.answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+
+    def next_answer(self, timeout_s: float, kind: str = "barrier") -> dict[str, Any] | None:
+        """The next answer of a kind; None when it does not come in time."""
+        deadline = time.monotonic() + timeout_s
+        with contextlib.suppress(queue.Empty):
+            while True:
+                answer = self.answers.get(timeout=max(0.0, deadline - time.monotonic()))
+                if kind in answer:
+                    return answer
+        return None
 
 
 class DeliveryClient:
@@ -90,7 +136,7 @@ class DeliveryClient:
         self._untold: dict[Path, Delivery] = {}
         self._told: set[Path] = set()
         self._numbers = itertools.count(1)
-        self._barriers: dict[int, threading.Event] = {}
+        self._barriers: dict[int, _Barrier] = {}
         self._stopped = threading.Event()
         self._log = get_logger()
         self._thread = threading.Thread(target=self._run, name="deliveries", daemon=True)
@@ -113,17 +159,42 @@ class DeliveryClient:
     def wait_for(self, wanted: Wanted, timeout_s: float) -> bool:
         """Wait until all that was acknowledged before, by any worker, and that a query could match is in Orthanc or
         has failed; False when that takes longer than `timeout_s`."""
-        number, done = next(self._numbers), threading.Event()
-        message = {"barrier": number, "wanted": wanted.to_json()}
+        with self._barrier(wanted) as (number, barrier):
+            has_arrived = barrier.next_answer(timeout_s) is not None
+            if not has_arrived:
+                self._send({"forget": number})
+        return has_arrived
+
+    def wait_and_list(self, wanted: Wanted, timeout_s: float) -> list[Identifiers] | None:
+        """As `wait_for`; then what is not in Orthanc: late, or refused just now.
+
+        None when the forwarder does not say.
+        """
+        missing: list[Identifiers] = []
+        with self._barrier(wanted, lists=True) as (number, barrier):
+            barrier.next_answer(timeout_s)
+            try:
+                while True:
+                    self._send({"missing": number, "from": len(missing)})
+                    answer = barrier.next_answer(LIST_TIMEOUT_S, "missing")
+                    if answer is None:
+                        return None
+                    missing += map(tuple, answer["instances"])
+                    if answer["is_all"]:
+                        return missing
+            finally:
+                self._send({"forget": number})
+
+    @contextlib.contextmanager
+    def _barrier(self, wanted: Wanted, *, lists: bool = False) -> Iterator[tuple[int, "_Barrier"]]:
+        number = next(self._numbers)
+        barrier = _Barrier({"barrier": number, "wanted": wanted.to_json(), "lists": lists})
         with self._lock:
-            self._barriers[number] = done
+            self._barriers[number] = barrier
         try:
             self._flush()
-            self._send(message)
-            if done.wait(timeout_s):
-                return True
-            self._send({"forget": number})
-            return False
+            self._send(barrier.message)
+            yield number, barrier
         finally:
             with self._lock:
                 del self._barriers[number]
@@ -198,7 +269,7 @@ class DeliveryClient:
     def _listen(self, connection: socket.socket) -> None:
         with self._lock:
             connection.send(json.dumps({"rescan": True}).encode())
-            for message in self._pending.values():
+            for message in (*self._pending.values(), *(barrier.message for barrier in self._barriers.values())):
                 connection.send(json.dumps(message).encode())
             self._connection = connection
         while packet := connection.recv(MAXIMUM_MESSAGE_BYTES):
@@ -210,12 +281,12 @@ class DeliveryClient:
             self._send({"flushed": message["flush"]})
             return
         with self._lock:
-            barrier = self._barriers.get(message.get("barrier", 0))
-            answers = self._waiting.get(message.get("outcome", ""))
+            barrier = self._barriers.get(message.get("barrier", message.get("missing", 0)))
+            outcomes = self._waiting.get(message.get("outcome", ""))
         if barrier is not None:
-            barrier.set()
-        if answers is not None:
-            answers.put(Outcome(message["result"], message["reason"]))
+            barrier.answers.put(message)
+        if outcomes is not None:
+            outcomes.put(Outcome(message["result"], message["reason"]))
 
 
 def _timeval(seconds: float) -> bytes:
@@ -231,6 +302,7 @@ def _describe(verb: str, name: str, delivery: Delivery) -> dict[str, Any]:
         "patient": delivery.patient_id,
         "study": delivery.study_instance_uid,
         "series": delivery.series_instance_uid,
+        "accession": delivery.accession_number,
     }
 
 

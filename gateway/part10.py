@@ -16,6 +16,10 @@ PREAMBLE: Final = bytes(128) + b"DICM"
 # Ours stays under 1 KiB; what somebody else put into the spool may be larger, but not without end.
 MAXIMUM_META_BYTES: Final = 64 * 1024
 
+# Elements of group 0002.
+MEDIA_STORAGE_SOP_INSTANCE_UID: Final = 0x0003
+TRANSFER_SYNTAX_UID: Final = 0x0010
+
 _LONG_VRS: Final = frozenset((b"OB", b"OW", b"UN", b"SQ", b"UT", b"UC", b"UR"))
 
 
@@ -125,6 +129,30 @@ def read_transfer_syntax(file: Readable) -> str:
     if size > MAXIMUM_META_BYTES:
         raise Part10Error(f"file meta information of {size} bytes")
     return _decode(file.read(size), size).get(0x0010, "")
+
+
+def find_data_set(file: memoryview) -> tuple[dict[int, str], int]:
+    """Return the file meta information at the start of a file, by element, and where the data set begins.
+
+    Files that others wrote may lack the group's length, the preamble, or all of it. Raises Part10Error.
+    """
+    begin = len(PREAMBLE) if bytes(file[128 : len(PREAMBLE)]) == b"DICM" else 0
+    (group,) = struct.unpack_from("<H", file, begin) if len(file) > begin + 8 else (0,)
+    if group != 0x0002:
+        return {}, begin
+    head = bytes(file[begin : begin + MAXIMUM_META_BYTES])
+    end = 0
+    while end < len(head) and head[end : end + 2] == b"\x02\x00":
+        end = _element_end(head, end)
+    if end >= len(head) < len(file) - begin:
+        raise Part10Error(f"file meta information of more than {MAXIMUM_META_BYTES} bytes")
+    return _decode(head[:end], end), begin + end
+
+
+def _element_end(data: bytes, position: int) -> int:
+    if data[position + 4 : position + 6] in _LONG_VRS:
+        return position + 12 + int.from_bytes(data[position + 8 : position + 12], "little")
+    return position + 8 + int.from_bytes(data[position + 6 : position + 8], "little")
 
 
 def _decode(data: bytes, size: int) -> dict[int, str]:

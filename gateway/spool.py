@@ -299,3 +299,4 @@ class Delivery:
     patient_id: str = ""
     study_instance_uid: str = ""
     series_instance_uid: str = ""
+    accession_number: str = ""

@@ -228,6 +228,7 @@ class IncomingInstance:
             patient_id=self.header.patient_id,
             study_instance_uid=self.header.study_instance_uid,
             series_instance_uid=self.header.series_instance_uid,
+            accession_number=self.header.accession_number,
         )
 
     def _spool(self, file: IncomingFile) -> Answer:

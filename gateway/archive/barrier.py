@@ -1,13 +1,31 @@
 """Queries see what was acknowledged: before Orthanc is asked, what could match is delivered to it."""
 
+from collections.abc import Iterable
 from typing import Final
 
-from gateway.archive.interface import PATIENT_ID, SERIES_INSTANCE_UID, SOP_INSTANCE_UID, STUDY_INSTANCE_UID, Query
+from gateway.archive.interface import (
+    ACCESSION_NUMBER,
+    PATIENT_ID,
+    SERIES_INSTANCE_UID,
+    SOP_INSTANCE_UID,
+    STUDY_INSTANCE_UID,
+    ArchiveUnavailable,
+    Query,
+    Selection,
+)
 from gateway.deliveries import DeliveryClient, Wanted
 from gateway.log import get_logger
 
 # More would not fit into a message; the query then waits for all that could match otherwise.
 MAXIMUM_IDENTIFIERS: Final = 200
+
+_TAGS: Final = {
+    "patient_ids": PATIENT_ID,
+    "study_instance_uids": STUDY_INSTANCE_UID,
+    "series_instance_uids": SERIES_INSTANCE_UID,
+    "sop_instance_uids": SOP_INSTANCE_UID,
+    "accession_numbers": ACCESSION_NUMBER,
+}
 
 
 class QueryBarrier:
@@ -22,20 +40,30 @@ class QueryBarrier:
         """Return when what was acknowledged before and could match is in Orthanc or has failed, or time is over."""
         if not self._timeout_s:
             return
-        wanted = Wanted(
-            patient_ids=_identifiers(query, PATIENT_ID),
-            study_instance_uids=_identifiers(query, STUDY_INSTANCE_UID),
-            series_instance_uids=_identifiers(query, SERIES_INSTANCE_UID),
-            sop_instance_uids=_identifiers(query, SOP_INSTANCE_UID),
-        )
-        if not self._deliveries.wait_for(wanted, self._timeout_s):
+        wanted = Wanted(**{name: _comparable(query.identifiers(tag)) for name, tag in _TAGS.items()})
+        if not self._deliveries.wait_for(_short(wanted), self._timeout_s):
             self._log.warning(
                 "a query is answered although acknowledged instances are not in Orthanc yet", timeout=self._timeout_s
             )
 
+    def missing(self, selection: Selection) -> list[str]:
+        """Wait as `wait` does; the SOP Instance UIDs of what is selected and has not arrived.
 
-def _identifiers(query: Query, tag: int) -> frozenset[str]:
-    found = query.identifiers(tag)
-    # what the forwarder knows of an instance is not decoded
-    usable = len(found) <= MAXIMUM_IDENTIFIERS and all(value.isascii() for value in found)
-    return found if usable else frozenset()
+        Raises ArchiveUnavailable when that cannot be known.
+        """
+        wanted = Wanted(**{name: _comparable(selection.identifiers.get(tag, ())) for name, tag in _TAGS.items()})
+        late = self._deliveries.wait_and_list(_short(wanted), self._timeout_s)
+        if late is None:
+            raise ArchiveUnavailable("the forwarder does not say what is not delivered yet")
+        return list(dict.fromkeys(identifiers[0] for identifiers in late if wanted.may_have(identifiers)))
+
+
+def _comparable(values: Iterable[str]) -> frozenset[str]:
+    """What the forwarder knows of an instance is not decoded: beyond ASCII anything could match."""
+    found = frozenset(value.strip(" \0") for value in values)
+    return found if all(map(str.isascii, found)) else frozenset()
+
+
+def _short(wanted: Wanted) -> Wanted:
+    values = {name: getattr(wanted, name) for name in _TAGS}
+    return Wanted(**{name: of if len(of) <= MAXIMUM_IDENTIFIERS else frozenset() for name, of in values.items()})

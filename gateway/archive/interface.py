@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import IO, Final, Protocol
 
 from gateway.matching.attributes import Attributes
 from gateway.matching.keys import Key
-from gateway.part10 import Readable
 
+ACCESSION_NUMBER: Final = 0x0008_0050
 PATIENT_ID: Final = 0x0010_0020
 STUDY_INSTANCE_UID: Final = 0x0020_000D
 SERIES_INSTANCE_UID: Final = 0x0020_000E
@@ -40,6 +40,10 @@ class TooBroad(Exception):
     """The answer would be larger than the gateway takes into memory."""
 
 
+class CannotTranscode(Exception):
+    """The archive has the instance, but not in the transfer syntax that is wanted. The text is for the log."""
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """Which entities of one level are asked for, and what of them."""
@@ -66,11 +70,55 @@ class InstanceReference:
 
 
 @dataclass(frozen=True, slots=True)
+class Selection:
+    """Which instances are to be retrieved (PS3.4 C.4.2.1.4.1): all of the entities of `level` with `identifiers`.
+
+    By tag, without wildcards: the unique keys of `level` and of the levels above, and Accession Number. Each may
+    have several values, of which one is enough; all given tags must hold.
+    """
+
+    level: Level
+    identifiers: Mapping[int, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a selection means. `missing`: SOP Instance UIDs that are selected and acknowledged, and could not be
+    delivered to the archive in time: a retrieval has failed for them."""
+
+    instances: list[InstanceReference]
+    missing: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
 class EncodedInstance:
-    """A data set as it is stored: `data` yields it from its first element."""
+    """A data set, encoded. `chunks` yields it once, from its first element, in pieces of any size; ArchiveUnavailable
+    when it breaks off. The pieces hold until it is closed, or the next one is fetched. `size_bytes`: of the data set;
+    None if the archive does not say."""
 
     transfer_syntax_uid: str
-    data: Readable
+    size_bytes: int | None
+    chunks: Iterator[bytes | memoryview]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What came of a request for one instance: `encoded`, to be read before the next is asked for, or an `error`."""
+
+    instance: InstanceReference
+    encoded: EncodedInstance | None
+    error: ArchiveUnavailable | CannotTranscode | None = None
+
+
+Wanted = tuple[InstanceReference, str | None]
+"""An instance, and the UID of the transfer syntax to have it in; None for the one in which it is stored."""
+
+
+class ReadAhead(AbstractContextManager["ReadAhead"], Iterator[Fetched], Protocol):
+    """Instances in the order in which they were asked for, the next ones on their way already. Used by one thread."""
+
+    def close(self) -> None:
+        """Fetch no more, and forget what was fetched; at any time, from any thread. Iteration then ends."""
 
 
 class Archive(Protocol):
@@ -82,11 +130,19 @@ class Archive(Protocol):
         Raises InvalidQuery before anything is asked; ArchiveUnavailable, TooBroad at any time.
         """
 
-    def list_instances(self, level: Level, unique_keys: Sequence[str]) -> list[InstanceReference]:
-        """The instances of the entities of `level` with these unique keys. Raises ArchiveUnavailable, TooBroad."""
+    def list_instances(self, selection: Selection) -> Listing:
+        """What is selected. Raises ArchiveUnavailable, TooBroad."""
 
-    def open(self, instance: InstanceReference) -> AbstractContextManager[EncodedInstance]:
-        """Open an instance for reading. Raises ArchiveUnavailable, while it is read too."""
+    def open(
+        self, instance: InstanceReference, transfer_syntax_uid: str | None = None
+    ) -> AbstractContextManager[EncodedInstance]:
+        """Open an instance for reading: as it is stored, or transcoded, its UIDs kept, nothing of it stored.
+
+        Raises CannotTranscode, ArchiveUnavailable.
+        """
+
+    def read_ahead(self, wanted: Iterable[Wanted]) -> ReadAhead:
+        """Fetch instances one after the other; errors belong to their instance, the others follow."""
 
     def store(self, file: IO[bytes], size_bytes: int) -> None:
         """Store the DICOM Part 10 file `file`. Raises ArchiveUnavailable when the archive does not take it."""

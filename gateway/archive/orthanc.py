@@ -3,32 +3,45 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO, Literal
 
 from gateway.archive.barrier import QueryBarrier
-from gateway.archive.interface import ArchiveUnavailable, EncodedInstance, InstanceReference, Level, Query
+from gateway.archive.http_connection import Address
+from gateway.archive.interface import (
+    ArchiveUnavailable,
+    EncodedInstance,
+    InstanceReference,
+    Listing,
+    Query,
+    ReadAhead,
+    Selection,
+    Wanted,
+)
 from gateway.archive.orthanc_files import StoredFiles
+from gateway.archive.orthanc_instances import list_instances
 from gateway.archive.orthanc_lookup import lookup
+from gateway.archive.orthanc_parents import Parents
 from gateway.archive.orthanc_related import Found, Related
-from gateway.archive.orthanc_resources import PAGE, OrthancResources, Resource, short
+from gateway.archive.orthanc_resources import OrthancResources, Resource, short
 from gateway.archive.orthanc_tags import (
     INSTANCE_AVAILABILITY,
     QUERY_RETRIEVE_LEVEL,
     RETRIEVE_AE_TITLE,
+    TIMEZONE_OFFSET_FROM_UTC,
     Source,
     level_of,
     source_of,
 )
+from gateway.archive.read_ahead import OrthancReadAhead, Slots
 from gateway.archive.rest import OrthancRest
 from gateway.forwarding.verdicts import Verdict
 from gateway.matching.answers import private_creators
 from gateway.matching.attributes import Attributes, Element
 from gateway.matching.keys import Key
 from gateway.matching.matcher import Matcher
-from gateway.part10 import Part10Error, read_transfer_syntax
 
 StorageAccess = Literal["Always", "Never", "Answers"]
 
@@ -49,6 +62,8 @@ class _Plan:
         self.level = query.level
         keys: dict[Source, list[Key]] = {source: [] for source in Source}
         for key in query.keys:
+            if key.tag == TIMEZONE_OFFSET_FROM_UTC:
+                key = Key(key.tag, key.vr)  # never matched (PS3.4 C.2.2.2)
             if key.tag != QUERY_RETRIEVE_LEVEL:
                 keys[source_of(key.tag, query.level)].append(key)
         matchers = {s: Matcher(keys[s], case_sensitive_pn=options.case_sensitive_pn) for s in Source}
@@ -75,6 +90,9 @@ class OrthancArchive:
     def __init__(self, rest: OrthancRest, options: Options, barrier: QueryBarrier | None = None) -> None:
         """`barrier`: what a query waits for before Orthanc is asked."""
         self._rest = rest
+        self._address = Address(rest.endpoint)
+        # of Orthanc's HTTP threads half as many as queries may take
+        self._slots = Slots(rest.connections // 2)
         self._barrier = barrier
         self._options = options
         self._resources = OrthancResources(rest)
@@ -85,24 +103,26 @@ class OrthancArchive:
         plan = _Plan(query, self._options)
         return iter(()) if plan.is_empty else self._find(plan, query)
 
-    def list_instances(self, level: Level, unique_keys: Sequence[str]) -> list[InstanceReference]:
+    def list_instances(self, selection: Selection) -> Listing:
         """See Archive."""
-        identifiers = self._resources.identifiers(Level.IMAGE, {short(level.unique_key): "\\".join(unique_keys)})
-        return [
-            _reference(resource)
-            for start in range(0, len(identifiers), PAGE)
-            for resource in self._resources.bulk(Level.IMAGE, identifiers[start : start + PAGE], metadata=True)
-        ]
+        late = self._barrier.missing(selection) if self._barrier is not None else []
+        instances = list_instances(self._resources, selection)
+        # what has come in the meantime, or was there before it was sent once more, is not missing
+        there = {instance.sop_instance_uid for instance in instances} if late else frozenset()
+        return Listing(instances, [uid for uid in late if uid not in there])
 
     @contextlib.contextmanager
-    def open(self, instance: InstanceReference) -> Iterator[EncodedInstance]:
+    def open(self, instance: InstanceReference, transfer_syntax_uid: str | None = None) -> Iterator[EncodedInstance]:
         """See Archive."""
-        with self._rest.open(f"/instances/{instance.handle}/file") as response:
-            try:
-                transfer_syntax_uid = read_transfer_syntax(response)
-            except Part10Error as error:
-                raise ArchiveUnavailable(f"instance {instance.handle} of Orthanc: {error}") from error
-            yield EncodedInstance(transfer_syntax_uid, response)
+        with self.read_ahead([(instance, transfer_syntax_uid)]) as instances:
+            fetched = next(instances)
+            if fetched.encoded is None:
+                raise fetched.error or ArchiveUnavailable("closed")
+            yield fetched.encoded
+
+    def read_ahead(self, wanted: Iterable[Wanted]) -> ReadAhead:
+        """See Archive."""
+        return OrthancReadAhead(self._rest, self._address, self._slots, wanted)
 
     def store(self, file: IO[bytes], size_bytes: int) -> None:
         """See Archive."""
@@ -113,7 +133,7 @@ class OrthancArchive:
     def _find(self, plan: _Plan, query: Query) -> Iterator[Attributes]:
         if self._barrier is not None:
             self._barrier.wait(query)
-        parents = _Parents(self._resources)
+        parents = Parents(self._resources)
         related = Related(self._resources, plan.computed_tags)
         files = StoredFiles(self._rest, self._resources, self._executor, plan.file_keys)
         for page in self._resources.pages(plan.level, plan.lookup):
@@ -129,7 +149,7 @@ def _matches(matcher: Matcher, found: Found) -> Found:
     return [entity for entity in found if matcher.matches(entity[1])] if matcher else found
 
 
-def _from_index(plan: _Plan, page: list[Resource], parents: _Parents) -> Found:
+def _from_index(plan: _Plan, page: list[Resource], parents: Parents) -> Found:
     parents.fetch(plan.level, plan.top, page)
     found = []
     for resource in page:
@@ -143,54 +163,3 @@ def _from_index(plan: _Plan, page: list[Resource], parents: _Parents) -> Found:
                 attributes[key.tag] = Element(key.vr, value)
         found.append((resource, attributes))
     return found
-
-
-class _Parents:
-    """What stands over the entities of a query, each fetched once."""
-
-    def __init__(self, resources: OrthancResources) -> None:
-        self._resources = resources
-        self._series: dict[str, Resource] = {}
-        self._studies: dict[str, Resource] = {}
-
-    def fetch(self, level: Level, top: int, page: list[Resource]) -> None:
-        """Have at hand what `tags` needs for `page`."""
-        below = page
-        if level is Level.IMAGE and top < Level.IMAGE.value:
-            below = self._add(Level.SERIES, {resource["ParentSeries"] for resource in page}, self._series)
-        if level.value > Level.STUDY.value and top < Level.SERIES.value:
-            self._add(Level.STUDY, {resource["ParentStudy"] for resource in below}, self._studies)
-
-    def tags(self, level: Level, top: int, resource: Resource) -> dict[Level, dict[str, str]] | None:
-        """Orthanc's main tags of an entity and of what is over it, up to `top`; None if that is gone."""
-        tags = {level: resource["MainDicomTags"]}
-        if level is Level.IMAGE and top < Level.IMAGE.value:
-            series = self._series.get(resource["ParentSeries"])
-            if series is None:
-                return None
-            tags[Level.SERIES] = series["MainDicomTags"]
-            resource = series
-        if level.value > Level.STUDY.value and top < Level.SERIES.value:
-            study = self._studies.get(resource["ParentStudy"])
-            if study is None:
-                return None
-            tags[Level.STUDY] = study["MainDicomTags"]
-            resource = study
-        if level is not Level.PATIENT and top == Level.PATIENT.value:
-            tags[Level.PATIENT] = resource["PatientMainDicomTags"]
-        return tags
-
-    def _add(self, level: Level, identifiers: set[str], known: dict[str, Resource]) -> list[Resource]:
-        missing = sorted(identifiers - known.keys())
-        known.update((resource["ID"], resource) for resource in self._resources.bulk(level, missing))
-        return [known[identifier] for identifier in identifiers if identifier in known]
-
-
-def _reference(resource: Resource) -> InstanceReference:
-    return InstanceReference(
-        handle=resource["ID"],
-        sop_class_uid=resource["Metadata"].get("SopClassUid", ""),
-        sop_instance_uid=resource["MainDicomTags"].get(short(Level.IMAGE.unique_key), ""),
-        transfer_syntax_uid=resource["Metadata"].get("TransferSyntax", ""),
-        size_bytes=int(resource["FileSize"]),
-    )

@@ -2,14 +2,15 @@
 
 Orthanc 1.10.1 tells all attributes of all instances of one series in one request, but has no such request for
 a list of instances (`/tools/create-archive` would wait behind other jobs, and read pixel data). So the samples of
-studies and series are read one by one, over all connections at once.
+studies and series are read one by one, over all connections at once. So are bytes, of which Orthanc tells only that
+they are there.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from concurrent.futures import Executor
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gateway.archive.interface import Level, TooBroad
 from gateway.archive.orthanc_related import Found
@@ -20,6 +21,19 @@ from gateway.matching.keys import Key
 
 # From so many instances of one series on, all of it is asked for at once.
 SERIES_AT_ONCE: Final = 4
+
+# PS3.5 6.2: bytes, in whatever order the answer is encoded. Pixel data is nothing to be asked for.
+_BINARY_VRS: Final = frozenset(("OB", "UN"))
+_PIXEL_DATA_GROUP: Final = 0x7FE0
+# What is longer is returned empty.
+MAXIMUM_BINARY_BYTES: Final = 64 * 1024
+
+
+class _Stored(NamedTuple):
+    """Attributes of an instance, and where the bytes of others are: VR and Orthanc's name by tag."""
+
+    attributes: Attributes
+    binary: dict[int, tuple[str, str]]
 
 
 class StoredFiles:
@@ -35,7 +49,7 @@ class StoredFiles:
         # Orthanc leaves out what is longer than 256 characters, but where it is told not to.
         lengthy = ",".join(f"{key.tag >> 16:04x}-{key.tag & 0xFFFF:04x}" for key in keys)
         self._arguments = f"?short&ignore-length={lengthy}"
-        self._series: dict[str, dict[str, Attributes] | None] = {}
+        self._series: dict[str, dict[str, _Stored] | None] = {}
 
     def add(self, level: Level, found: Found) -> None:
         """Add to the attributes of each of `found`. Raises ArchiveUnavailable, TooBroad."""
@@ -56,10 +70,9 @@ class StoredFiles:
             if known is None:
                 self._add_alone(images)
                 continue
-            for identifier, attributes in images:
-                attributes.update(known.get(identifier, {}))
+            self._add_stored(images, [known.get(identifier, _Stored({}, {})) for identifier, _attributes in images])
 
-    def _whole_series(self, identifier: str) -> dict[str, Attributes] | None:
+    def _whole_series(self, identifier: str) -> dict[str, _Stored] | None:
         """What is wanted of each instance of a series; None when that is too much for one answer."""
         if identifier not in self._series:
             try:
@@ -71,14 +84,30 @@ class StoredFiles:
         return self._series[identifier]
 
     def _add_alone(self, images: list[tuple[str, Attributes]]) -> None:
-        def read(identifier: str) -> Attributes:
+        def read(identifier: str) -> _Stored:
             answer = self._rest.get(f"/instances/{identifier}/tags{self._arguments}") if identifier else None
             return self._wanted(answer or {})
 
-        for (_identifier, attributes), stored in zip(
-            images, self._executor.map(read, [identifier for identifier, _attributes in images]), strict=True
-        ):
-            attributes.update(stored)
+        stored = self._executor.map(read, [identifier for identifier, _attributes in images])
+        self._add_stored(images, list(stored))
+
+    def _add_stored(self, images: list[tuple[str, Attributes]], stored: list[_Stored]) -> None:
+        def read(place: tuple[Attributes, int, str, str]) -> None:
+            attributes, tag, vr, uri = place
+            attributes[tag] = Element(vr, self._read_binary(uri))
+
+        places = []
+        for (identifier, attributes), one in zip(images, stored, strict=True):
+            attributes.update(one.attributes)
+            for tag, (vr, name) in one.binary.items():
+                places.append((attributes, tag, vr, f"/instances/{identifier}/content/{name.replace(',', '-')}"))
+        list(self._executor.map(read, places))
+
+    def _read_binary(self, uri: str) -> str:
+        """Bytes, as Latin-1."""
+        with self._rest.open(uri) as response:
+            data = response.read(MAXIMUM_BINARY_BYTES + 1) if response.status == 200 else b""
+        return data.decode("latin-1") if len(data) <= MAXIMUM_BINARY_BYTES else ""
 
     def _samples(self, level: Level, found: Found) -> dict[str, str]:
         """One instance of each entity, by the entity's identifier."""
@@ -97,12 +126,16 @@ class StoredFiles:
         resources = self._resources.bulk(level, [identifier for identifier in of.values() if identifier])
         return {resource["ID"]: min(resource[children], default="") for resource in resources}
 
-    def _wanted(self, tags: dict[str, Any]) -> Attributes:
-        found: Attributes = {}
+    def _wanted(self, tags: dict[str, Any]) -> _Stored:
+        found = _Stored({}, {})
         for key in self._keys:
             name = short(key.tag) if not key.creator else _in_block(key, tags)
-            if name in tags:
-                found[key.tag] = _element(key.vr, tags[name])
+            if name not in tags:
+                continue
+            if tags[name] is None and key.vr in _BINARY_VRS and key.tag >> 16 != _PIXEL_DATA_GROUP:
+                found.binary[key.tag] = (key.vr, name)
+            else:
+                found.attributes[key.tag] = _element(key.vr, tags[name])
         return found
 
 

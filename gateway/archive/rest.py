@@ -22,6 +22,7 @@ class OrthancRest:
     """Requests of several threads over a bounded number of connections."""
 
     def __init__(self, endpoint: Endpoint, connections: int) -> None:
+        self.endpoint = endpoint
         self.connections = connections
         self._transport = HttpTransport(endpoint, connections)
 
@@ -41,12 +42,10 @@ class OrthancRest:
             raise ArchiveUnavailable(str(error)) from error
 
     @contextlib.contextmanager
-    def open(self, uri: str) -> Iterator[BaseHTTPResponse]:
-        """GET as a stream. Raises ArchiveUnavailable, while it is read too."""
+    def open(self, uri: str, order: bytes | None = None) -> Iterator[BaseHTTPResponse]:
+        """GET, or POST of a JSON `order`, as a stream. Raises ArchiveUnavailable, while it is read too."""
         try:
-            with self._transport.download(uri) as response:
-                if response.status != 200:
-                    raise ArchiveUnavailable(f"Orthanc answers HTTP {response.status} to GET {uri}")
+            with self._transport.download(uri, order) as response:
                 yield response
         except Unreachable as error:
             raise ArchiveUnavailable(str(error)) from error

@@ -103,7 +103,9 @@ class Listener:
 def _handle_barrier(message: dict[str, Any], connection: socket.socket, barriers: Barriers) -> bool:
     """Whether the message was about barriers."""
     if "barrier" in message:
-        barriers.ask(connection, message["barrier"], Wanted.from_json(message["wanted"]))
+        barriers.ask(connection, message["barrier"], Wanted.from_json(message["wanted"]), message["lists"])
+    elif "missing" in message:
+        barriers.say_missing(connection, message["missing"], message["from"])
     elif "forget" in message:
         barriers.forget(connection, message["forget"])
     elif "flushed" in message:
@@ -122,6 +124,7 @@ def _delivery(path: Path, message: dict[str, Any]) -> Delivery:
         patient_id=str(message.get("patient", "")),
         study_instance_uid=str(message.get("study", "")),
         series_instance_uid=str(message.get("series", "")),
+        accession_number=str(message.get("accession", "")),
     )
 
 
@@ -142,7 +145,7 @@ def main() -> None:
 
     def on_outcome(path: Path, result: Result, reason: str) -> None:
         listener.on_outcome(path, result, reason)
-        barriers.ended(path)
+        barriers.ended(path, is_refused=result == "refused")
 
     may_leave = Gate(configuration.state_directory).may_leave if configuration.gateway.quotas.counts else None
     forwarder = Forwarder(spool, section, on_outcome, may_leave)

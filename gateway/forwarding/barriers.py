@@ -11,11 +11,14 @@ import socket
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from gateway.deliveries import Wanted
+from gateway.deliveries import Wanted, identifiers_of
 from gateway.forwarding.queue import DeliveryQueue
 from gateway.spool import Delivery
+
+# Of the text of identifiers; as much fits into a message, however it is quoted.
+MISSING_AT_ONCE_BYTES: Final = 8 * 1024
 
 
 @dataclass
@@ -24,9 +27,15 @@ class _Barrier:
     number: int
     wanted: Wanted
     # Workers that have not said yet what they acknowledged.
-    unheard: set[socket.socket] = field(default_factory=set)
+    unheard: set[socket.socket]
+    # Whether it is kept until it is forgotten, for the question what is missing.
+    lists: bool
     # What it waits for, once all are heard.
-    paths: set[Path] | None = None
+    waits_for: dict[Path, Delivery] | None = None
+    has_ended: bool = False
+    refused: list[Delivery] = field(default_factory=list)
+    # What is missing, since that was asked first.
+    missing: list[Delivery] | None = None
 
 
 class Barriers:
@@ -65,15 +74,26 @@ class Barriers:
                     barrier.unheard.discard(connection)
                     self._look(own_number)
 
-    def ask(self, connection: socket.socket, number: int, wanted: Wanted) -> None:
-        """A worker asks, under a number of its own; it has said all that it has acknowledged."""
+    def ask(self, connection: socket.socket, number: int, wanted: Wanted, lists: bool = False) -> None:
+        """A worker asks, under a number of its own; it has said all that it has acknowledged.
+
+        `lists`: it will ask, too, what is missing then.
+        """
         with self._lock:
             own_number = next(self._numbers)
-            barrier = _Barrier(connection, number, wanted, unheard=self._workers - {connection})
+            barrier = _Barrier(connection, number, wanted, self._workers - {connection}, lists)
             self._barriers[own_number] = barrier
             for worker in barrier.unheard:
                 _tell(worker, {"flush": own_number})
             self._look(own_number)
+
+    def say_missing(self, connection: socket.socket, number: int, start: int) -> None:
+        """A worker asks what has not arrived; from the one at `start` on, because not all fits into a message."""
+        with self._lock:
+            for barrier in self._barriers.values():
+                if (barrier.connection, barrier.number) == (connection, number):
+                    _tell(connection, {"missing": number, **self._missing(barrier, start)})
+                    return
 
     def forget(self, connection: socket.socket, number: int) -> None:
         """A worker does not wait any longer."""
@@ -89,26 +109,41 @@ class Barriers:
                 self._barriers[own_number].unheard.discard(connection)
                 self._look(own_number)
 
-    def ended(self, path: Path) -> None:
+    def ended(self, path: Path, *, is_refused: bool = False) -> None:
         """A delivery is delivered, or has failed."""
         with self._lock:
             for own_number, barrier in list(self._barriers.items()):
-                if barrier.paths is not None and path in barrier.paths:
-                    barrier.paths.discard(path)
+                if barrier.waits_for is not None and path in barrier.waits_for:
+                    delivery = barrier.waits_for.pop(path)
+                    if is_refused and barrier.lists:
+                        barrier.refused.append(delivery)
                     self._look(own_number)
+
+    def _missing(self, barrier: _Barrier, start: int) -> dict[str, Any]:
+        if barrier.missing is None:
+            waits_for = barrier.waits_for
+            if waits_for is None:  # somebody has not been heard: what is known
+                waits_for = self._queue.matching(barrier.wanted, self._ready)
+            barrier.missing = [*waits_for.values(), *barrier.refused]
+        identifiers: list[tuple[str, ...]] = []
+        size = 0
+        for delivery in itertools.islice(barrier.missing, start, None):
+            identifiers.append(identifiers_of(delivery))
+            size += sum(map(len, identifiers[-1]))
+            if size > MISSING_AT_ONCE_BYTES:
+                break
+        return {"instances": identifiers, "is_all": start + len(identifiers) == len(barrier.missing)}
 
     def _look(self, own_number: int) -> None:
         barrier = self._barriers[own_number]
-        if barrier.unheard or not self._is_complete:
+        if barrier.unheard or not self._is_complete or barrier.has_ended:
             return
-        if barrier.paths is None:
-
-            def is_waited_for(delivery: Delivery) -> bool:
-                return delivery.path.parent == self._ready and barrier.wanted.may_be(delivery)
-
-            barrier.paths = self._queue.hurry(is_waited_for)
-        if not barrier.paths:
-            del self._barriers[own_number]
+        if barrier.waits_for is None:
+            barrier.waits_for = self._queue.hurry(barrier.wanted, self._ready)
+        if not barrier.waits_for:
+            barrier.has_ended = True
+            if not barrier.lists:
+                del self._barriers[own_number]
             _tell(barrier.connection, {"barrier": barrier.number})
 
 

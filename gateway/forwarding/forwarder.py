@@ -376,6 +376,7 @@ def _read_delivery(path: Path) -> Delivery:
         patient_id=header.patient_id,
         study_instance_uid=header.study_instance_uid,
         series_instance_uid=header.series_instance_uid,
+        accession_number=header.accession_number,
     )
 
 

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from gateway.deliveries import Wanted
+from gateway.forwarding.pending import Pending
 from gateway.spool import Delivery
 
 # Instances up to this size travel together in one ZIP, up to that many bytes.
@@ -39,7 +41,7 @@ class DeliveryQueue:
         self._delayed: list[tuple[float, int, Delivery]] = []
         self._active: dict[str, Delivery] = {}
         self._behind: dict[str, deque[Delivery]] = {}
-        self._known: dict[Path, Delivery] = {}
+        self._known = Pending()
         self._alone: set[Path] = set()
         self._hurried: set[Path] = set()
         self._numbers = itertools.count()
@@ -59,7 +61,7 @@ class DeliveryQueue:
         with self._changed:
             if delivery.path in self._known:
                 return False
-            self._known[delivery.path] = delivery
+            self._known.add(delivery)
             self._added_at = self._clock()
             self._patience_ends[delivery.path] = -math.inf if urgent else self._added_at + self._patience_s
             if delivery.sop_instance_uid in self._active:
@@ -72,10 +74,15 @@ class DeliveryQueue:
                     self._changed.notify()  # for the others, who was woken looks again in time
             return True
 
-    def hurry(self, is_wanted: Callable[[Delivery], bool]) -> set[Path]:
-        """Have all deliveries that are wanted given out before others, and at once; return their paths."""
+    def matching(self, wanted: Wanted, folder: Path) -> dict[Path, Delivery]:
+        """What of `folder` a query could match, by path."""
         with self._changed:
-            wanted = [path for path, delivery in self._known.items() if is_wanted(delivery)]
+            return self._matching(wanted, folder)
+
+    def hurry(self, query: Wanted, folder: Path) -> dict[Path, Delivery]:
+        """Have what of `folder` a query could match given out before others, and at once; return it as `matching`."""
+        with self._changed:
+            wanted = self._matching(query, folder)
             self._hurried.update(wanted)
             for path in reversed(wanted):
                 self._patience_ends[path] = -math.inf
@@ -83,7 +90,7 @@ class DeliveryQueue:
                     self._next.move_to_end(path, last=False)
             if wanted:
                 self._changed.notify_all()
-            return set(wanted)
+            return wanted
 
     def take(self, maximum_count: int) -> list[Delivery]:
         """Wait for the next batch: small instances together, anything else alone. Empty once stopped."""
@@ -106,7 +113,7 @@ class DeliveryQueue:
     def done(self, delivery: Delivery) -> None:
         """The delivery reached a final outcome: the next one of its SOP Instance UID may go."""
         with self._changed:
-            del self._known[delivery.path]
+            self._known.remove(delivery.path)
             del self._patience_ends[delivery.path]
             self._alone.discard(delivery.path)
             self._hurried.discard(delivery.path)
@@ -160,7 +167,7 @@ class DeliveryQueue:
             if delivery in waiting:
                 waiting.remove(delivery)
                 self._hurried.discard(path)
-                del self._known[path]
+                self._known.remove(path)
                 del self._patience_ends[path]
                 if not waiting:
                     del self._behind[delivery.sop_instance_uid]
@@ -178,6 +185,10 @@ class DeliveryQueue:
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
+
+    def _matching(self, wanted: Wanted, folder: Path) -> dict[Path, Delivery]:
+        found = self._known.matching(wanted)
+        return {one.path: one for one in found if one.path.parent == folder}
 
     def _activate(self, delivery: Delivery) -> None:
         self._active[delivery.sop_instance_uid] = delivery

@@ -13,7 +13,8 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
-from gateway.archive.interface import ArchiveUnavailable, Level, Query
+from gateway.archive import orthanc_files, orthanc_instances
+from gateway.archive.interface import STUDY_INSTANCE_UID, ArchiveUnavailable, Level, Query, Selection
 from gateway.archive.orthanc import Options, OrthancArchive
 from gateway.archive.orthanc_tags import MAIN_TAGS
 from gateway.archive.rest import OrthancRest
@@ -154,6 +155,10 @@ def test_counts_modalities_and_classes_cost_one_request_a_level(archive: Orthanc
         ({"PatientName": "m?ller^1"}, 2),
         ({"PatientAge": "031Y"}, 2),
         ({"StudyTime": "1011-1012", "StudyDate": "-20240101"}, 3),
+        # each on its own, since nothing else was negotiated (PS3.4 C.2.2.2.5)
+        ({"StudyTime": "0900-1000", "StudyDate": "20231231-20240103"}, 0),
+        ({"StudyTime": "1000-1100", "StudyDate": "20231231-20240103"}, 6),
+        ({"TimezoneOffsetFromUTC": "+0100"}, 6),
     ],
 )
 def test_keys_of_every_source_are_compared(archive: OrthancArchive, values: dict[str, str], count: int) -> None:
@@ -190,7 +195,8 @@ def test_private_attributes_are_found_by_their_creator(archive: OrthancArchive) 
 
 
 def test_instances_are_listed_opened_and_stored(archive: OrthancArchive, full: Orthanc) -> None:
-    listed = archive.list_instances(Level.STUDY, ["1.2.0.0", "1.2.1.0", "1.2.9.9"])
+    listed = archive.list_instances(Selection(Level.STUDY, {STUDY_INSTANCE_UID: ("1.2.0.0", "1.2.1.0", "1.2.9.9")}))
+    listed = listed.instances
     assert len(listed) == 2 * SERIES * IMAGES
     chosen = next(one for one in listed if one.sop_instance_uid == "1.2.1.0.1.3")
     assert (chosen.sop_class_uid, chosen.transfer_syntax_uid) == (EncapsulatedPDFStorage, ExplicitVRLittleEndian)
@@ -198,10 +204,104 @@ def test_instances_are_listed_opened_and_stored(archive: OrthancArchive, full: O
     assert chosen.size_bytes == len(stored)
     with archive.open(chosen) as opened:
         assert opened.transfer_syntax_uid == ExplicitVRLittleEndian
-        assert stored.endswith(opened.data.read(1 << 20))
+        data = b"".join(opened.chunks)
+        assert opened.size_bytes == len(data)
+        assert stored.endswith(data)
     archive.store(BytesIO(stored), len(stored))
     with pytest.raises(ArchiveUnavailable):
         archive.store(BytesIO(b"no DICOM"), 8)
+
+
+def test_binary_values_are_read_apart(
+    archive: OrthancArchive, full: Orthanc, proxy: RecordingProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private = Key(0x00091102, "UN", "", (), "ACME")  # in another block than in the instance
+    document = b"%PDF " * 20_000
+    data_set = dcmread(BytesIO(make(8, RedPaletteColorLookupTableData=bytes(4), EncapsulatedDocument=document)))
+    data_set.private_block(0x0009, "ACME").add_new(2, "UN", b"\x00\xff")
+    data_set.PixelData = bytes(4)
+    data_set["PixelData"].VR = "OW"
+    file = BytesIO()
+    data_set.save_as(file, enforce_file_format=True)
+    identifier = full.post("/instances", file.getvalue())["ID"]
+    try:
+        asked = {"RedPaletteColorLookupTableData": "", "EncapsulatedDocument": "", "PixelData": ""}
+        (answer,) = find(archive, Level.IMAGE, private, SOPInstanceUID="1.2.8.0.0.0", **asked)
+        assert answer[private.tag].value == "\x00\xff"
+        # words are empty, bytes when they are too many
+        assert [answer[tag].value for tag in (0x00281201, 0x00420011, 0x7FE00010)] == ["", "", ""]
+        assert len(proxy.requests) == 2 + 2
+        monkeypatch.setattr(orthanc_files, "MAXIMUM_BINARY_BYTES", len(document))
+        (answer,) = find(archive, Level.STUDY, StudyInstanceUID="1.2.8.0", **asked)
+        assert answer[0x00420011].value == document.decode("latin-1")
+    finally:
+        full.delete(f"/instances/{identifier}")
+
+
+def selected(archive: OrthancArchive, level: Level, **identifiers: str) -> list[str]:
+    """UIDs of the instances of a selection, without those of the fixture."""
+    tags = {int(tag_for_keyword(name) or 0): tuple(value.split("\\")) for name, value in identifiers.items()}
+    return sorted(one.sop_instance_uid for one in archive.list_instances(Selection(level, tags)).instances)
+
+
+def test_all_tags_of_a_selection_must_hold(archive: OrthancArchive) -> None:
+    series = [f"1.2.1.0.1.{image}" for image in range(IMAGES)]
+    study = sorted([*series, *(f"1.2.1.0.0.{image}" for image in range(IMAGES))])
+    assert selected(archive, Level.SERIES, SeriesInstanceUID="1.2.1.0.1") == series
+    assert selected(archive, Level.SERIES, StudyInstanceUID="1.2.1.0", SeriesInstanceUID="1.2.1.0.1\\1.9") == series
+    assert selected(archive, Level.SERIES, StudyInstanceUID="1.2.1.1", SeriesInstanceUID="1.2.1.0.1") == []
+    assert selected(archive, Level.STUDY, PatientID="P1", StudyInstanceUID="1.2.1.0") == study
+    assert selected(archive, Level.STUDY, PatientID="P2", StudyInstanceUID="1.2.1.0\\1.2.0.0") == []
+    assert len(selected(archive, Level.STUDY, StudyInstanceUID="1.2.1.0\\1.2.0.0")) == 2 * SERIES * IMAGES
+    assert len(selected(archive, Level.PATIENT, PatientID="P1\\P2")) == 2 * STUDIES * SERIES * IMAGES
+    images = "1.2.1.0.1.3\\1.2.1.0.1.4\\1.2.1.0.1.3\\1.2.9"
+    assert selected(archive, Level.IMAGE, SOPInstanceUID=images) == ["1.2.1.0.1.3", "1.2.1.0.1.4"]
+    assert selected(archive, Level.IMAGE, PatientID="P1", SOPInstanceUID=images) == ["1.2.1.0.1.3", "1.2.1.0.1.4"]
+    assert selected(archive, Level.IMAGE, PatientID="P2", SOPInstanceUID=images) == []
+    assert selected(archive, Level.IMAGE, SeriesInstanceUID="1.2.1.0.1") == series
+
+
+def test_values_of_a_selection_are_literal(archive: OrthancArchive, full: Orthanc) -> None:
+    patients = {"P*": "1.2.90", "p1": "1.2.91", "Ä?": "1.2.92", "O'Neill ": "1.2.93"}
+    identifiers = [
+        full.post(
+            "/instances",
+            make(9, PatientID=patient, StudyInstanceUID="1.2.9.9", SOPInstanceUID=uid, AccessionNumber=f"A{uid[-1]}"),
+        )["ID"]
+        for patient, uid in patients.items()
+    ]
+    try:
+        for patient, uid in patients.items():
+            assert selected(archive, Level.PATIENT, PatientID=patient) == [uid]
+        # a study that, by its UID, is of several patients
+        assert selected(archive, Level.STUDY, StudyInstanceUID="1.2.9.9") == sorted(patients.values())
+        assert selected(archive, Level.STUDY, StudyInstanceUID="1.2.9.9", PatientID="p1") == ["1.2.91"]
+        assert selected(archive, Level.STUDY, AccessionNumber="A1") == ["1.2.91"]
+        assert selected(archive, Level.STUDY, AccessionNumber="A1", StudyInstanceUID="1.2.0.0") == []
+        assert selected(archive, Level.PATIENT, PatientID="*") == []
+    finally:
+        for identifier in identifiers:
+            full.delete(f"/instances/{identifier}")
+
+
+def test_listing_costs_requests_by_pages_not_by_instances(
+    archive: OrthancArchive, proxy: RecordingProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find, bulk = "POST /tools/find", "POST /tools/bulk-content"
+    assert len(selected(archive, Level.PATIENT, PatientID="P1")) == 24
+    assert proxy.requests == [find, bulk, bulk]  # patients, their series, all instances
+    proxy.requests.clear()
+    monkeypatch.setattr(orthanc_instances, "INSTANCES_AT_ONCE", 10)
+    assert len(selected(archive, Level.PATIENT, PatientID="P1")) == 24
+    assert proxy.requests == [find, bulk, bulk, bulk, bulk]
+    proxy.requests.clear()
+    uids = "\\".join(f"1.2.{patient}.0.0.{image}" for patient in range(PATIENTS) for image in range(IMAGES))
+    assert len(selected(archive, Level.IMAGE, SOPInstanceUID=uids)) == PATIENTS * IMAGES
+    assert proxy.requests == [find, bulk, bulk]
+    proxy.requests.clear()
+    monkeypatch.setattr(orthanc_instances, "VALUES_AT_ONCE", 10)
+    assert len(selected(archive, Level.IMAGE, SOPInstanceUID=uids)) == PATIENTS * IMAGES
+    assert proxy.requests == [find, find, bulk, bulk]
 
 
 def test_an_orthanc_that_is_away_is_named_as_such() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from gateway.deliveries import Wanted
 from gateway.forwarding.barriers import Barriers
+from gateway.forwarding.pending import Pending
 from gateway.forwarding.queue import DeliveryQueue
 from gateway.spool import Delivery
 
@@ -36,7 +37,7 @@ class Worker:
 
 
 def delivery(name: str, patient: str = "P1", study: str = "1.1", folder: Path = READY) -> Delivery:
-    return Delivery(folder / name, 1, f"1.{name}", "", patient, study, "1.1.1")
+    return Delivery(folder / name, 1, f"1.{name}", "", patient, study, "1.1.1", "A1")
 
 
 @pytest.fixture
@@ -132,3 +133,76 @@ def test_an_instance_of_which_little_is_known_could_be_any() -> None:
     assert wanted.may_be(delivery("a", patient=""))
     assert not wanted.may_be(delivery("b", patient=""))
     assert Wanted.from_json(wanted.to_json()) == wanted
+
+
+def ask_and_list(worker: Worker, barriers: Barriers) -> list[str]:
+    """What is missing now, asked for part by part."""
+    missing: list[Any] = []
+    while True:
+        barriers.say_missing(worker.theirs, 1, len(missing))
+        answer = worker.hear()
+        missing += answer["instances"]
+        if answer["is_all"]:
+            return [identifiers[0] for identifiers in missing]
+
+
+def test_what_is_late_or_refused_is_missing(barriers: Barriers, queue: DeliveryQueue) -> None:
+    worker = Worker(barriers)
+    arrived, refused, late = delivery("a"), delivery("b"), delivery("c")
+    for one in (arrived, refused, late, delivery("other", patient="P2")):
+        queue.add(one)
+    barriers.ask(worker.theirs, 1, Wanted(patient_ids=frozenset({"P1"})), lists=True)
+    end(barriers, queue, arrived)
+    assert queue.take(1) == [refused]
+    queue.done(refused)
+    barriers.ended(refused.path, is_refused=True)
+    assert worker.has_heard_nothing()
+    assert set(ask_and_list(worker, barriers)) == {"1.b", "1.c"}
+    end(barriers, queue, late)
+    assert worker.hear() == {"barrier": 1}
+    barriers.forget(worker.theirs, 1)
+    barriers.say_missing(worker.theirs, 1, 0)
+    assert worker.has_heard_nothing()
+
+
+def test_a_barrier_that_has_ended_still_says_what_is_missing(barriers: Barriers, queue: DeliveryQueue) -> None:
+    worker = Worker(barriers)
+    one = delivery("a")
+    queue.add(one)
+    barriers.ask(worker.theirs, 1, Wanted(), lists=True)
+    end(barriers, queue, one)
+    assert worker.hear() == {"barrier": 1}
+    assert ask_and_list(worker, barriers) == []
+
+
+def test_what_is_known_is_missing_when_a_worker_does_not_answer(barriers: Barriers, queue: DeliveryQueue) -> None:
+    asking, silent = Worker(barriers), Worker(barriers)
+    for number in range(1000):
+        queue.add(delivery(str(number)))
+    queue.add(delivery("other", patient="P2"))
+    barriers.ask(asking.theirs, 1, Wanted(patient_ids=frozenset({"P1"})), lists=True)
+    assert len(set(ask_and_list(asking, barriers))) == 1000
+    assert silent.hear()
+
+
+def test_what_is_pending_for_a_study_is_found_without_a_look_at_the_rest() -> None:
+    class Looked(Wanted):
+        looks = 0
+
+        def may_be(self, delivery: Delivery) -> bool:
+            Looked.looks += 1
+            return super().may_be(delivery)
+
+    pending = Pending()
+    deliveries = [delivery(str(number), study=f"1.{number % 100}") for number in range(1000)]
+    for one in deliveries:
+        pending.add(one)
+    pending.add(delivery("unknown", study=""))
+    found = list(pending.matching(Looked(study_instance_uids=frozenset({"1.7"}))))
+    assert len(found) == 11
+    assert Looked.looks == 11
+    for one in deliveries[:8]:
+        pending.remove(one.path)
+    assert len(list(pending.matching(Wanted(study_instance_uids=frozenset({"1.7"}))))) == 10
+    assert len(list(pending.matching(Wanted(accession_numbers=frozenset({"A1"}), patient_ids=frozenset({"P2"}))))) == 0
+    assert len(pending) == 993

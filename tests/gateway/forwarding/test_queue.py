@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
+from gateway.deliveries import Wanted
 from gateway.forwarding.queue import BATCH_BYTES, SMALL_BYTES, DeliveryQueue
 from gateway.spool import Delivery
 
@@ -367,14 +368,20 @@ def test_urgent_and_repeated_deliveries_do_not_wait_for_a_pause() -> None:
 
 def test_what_is_hurried_goes_first_and_at_once_and_in_its_order() -> None:
     queue = DeliveryQueue(quiet_s=60, patience_s=60)
-    deliveries = [Delivery(Path(str(number)), SMALL_BYTES + 1, str(number), "") for number in range(6)]
-    later = Delivery(Path("later"), SMALL_BYTES + 1, "4", "")
+    deliveries = [
+        Delivery(Path(str(number)), SMALL_BYTES + 1, str(number), "", "P" if number in (2, 4) else "Q")
+        for number in range(6)
+    ]
+    later = Delivery(Path("later"), SMALL_BYTES + 1, "4", "", "P")
     for delivery in (*deliveries, later):
         queue.add(delivery)
-    wanted = {deliveries[2].path, deliveries[4].path, later.path}
-    assert queue.hurry(lambda delivery: delivery.path in wanted) == wanted
+    wanted = {one.path: one for one in (deliveries[2], deliveries[4], later)}
+    query = Wanted(patient_ids=frozenset({"P"}))
+    assert queue.matching(query, Path()) == wanted
+    assert queue.hurry(query, Path()) == wanted
     taken = [queue.take(1)[0] for _ in range(2)]
     assert taken == [deliveries[2], deliveries[4]]
     queue.done(deliveries[4])
     assert queue.take(1) == [later]
-    assert queue.hurry(lambda delivery: False) == set()
+    assert queue.hurry(query, Path("elsewhere")) == {}
+    assert queue.hurry(Wanted(patient_ids=frozenset({"R"})), Path()) == {}
