@@ -15,7 +15,8 @@ from gateway.modalities import configured_modalities
 from gateway.quotas.options import QuotaRule
 from gateway.requirements import FatalError, check_requirements
 from gateway.spool import Spool
-from gateway.tls import files_of
+from gateway.tls import TlsError, files_of
+from gateway.tls_client import client_context
 
 # The script that an Orthanc with the gateway in it names as `PythonScript`.
 GLUE_NAME: Final = "orthanc_glue.py"
@@ -23,7 +24,6 @@ GLUE_NAME: Final = "orthanc_glue.py"
 # Options of Orthanc that configure its DICOM server and say nothing to this gateway, and why.
 WITHOUT_EFFECT: Final[Mapping[str, str]] = {
     "DicomThreadsCount": "every association has a thread of its own",
-    "SynchronousCMove": "C-MOVE is not offered yet",
     "AcceptedSopClasses": "all storage SOP classes are accepted",
     "RejectedSopClasses": "all storage SOP classes are accepted",
 }
@@ -101,6 +101,11 @@ def _modalities(settings: Settings, configuration: Configuration) -> Iterator[Li
     for name, modality in modalities.items():
         if configuration.orthanc.dicom_check_modality_host and not is_address(modality.host):
             yield Line(f"DicomModalities.{name}: Host is no address: DicomCheckModalityHost refuses this modality")
+        if modality.use_dicom_tls:
+            try:
+                client_context(configuration)
+            except TlsError as error:
+                yield Line(f"DicomModalities.{name}: cannot be called over TLS: {error}")
         entry = settings.content["DicomModalities"][name]
         unknown = [key for key in entry if key not in _MODALITY_KEYS] if isinstance(entry, dict) else []
         yield from (Line(f"DicomModalities.{name}.{key}: Orthanc has no such option") for key in unknown)

@@ -68,28 +68,30 @@ def make_context(files: TlsFiles, tls_policy: TlsPolicy) -> ssl.SSLContext:
     # Without resumption each association proves its certificate, by what is trusted now.
     context.num_tickets = 0
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
-    _require_readable(f"{files.prefix}Certificate", files.certificate)
-    _require_readable(f"{files.prefix}PrivateKey", files.private_key)
-    _load_own(context, files)
+    require_readable(f"{files.prefix}Certificate", files.certificate)
+    require_readable(f"{files.prefix}PrivateKey", files.private_key)
+    load_own(context, files)
     if files.trusted is not None:
         option = f"{files.prefix}TrustedCertificates"
-        _require_readable(option, files.trusted)
-        _load_trusted(context, option, files.trusted)
+        require_readable(option, files.trusted)
+        load_trusted(context, option, files.trusted)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
-def _require_readable(option: str, path: Path) -> None:
+def require_readable(option: str, path: Path) -> None:
+    """Raise TlsError for a file that cannot be opened."""
     try:
         path.open("rb").close()
     except OSError as error:
         raise TlsError(f"{option}: {path}: {error.strerror}") from error
 
 
-def _load_own(context: ssl.SSLContext, files: TlsFiles) -> None:
+def load_own(context: ssl.SSLContext, files: TlsFiles) -> None:
+    """Load our certificate, and the key to it. Raises TlsError."""
     # OpenSSL does not say which of the two files it could not read.
     own, key = f"{files.prefix}Certificate", f"{files.prefix}PrivateKey"
-    _load_trusted(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), own, files.certificate)
+    load_trusted(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), own, files.certificate)
     try:
         context.load_cert_chain(files.certificate, files.private_key, password=_no_password)
     except ssl.SSLError as error:
@@ -122,7 +124,8 @@ def _no_password() -> str:
     raise _Encrypted
 
 
-def _load_trusted(context: ssl.SSLContext, option: str, path: Path) -> None:
+def load_trusted(context: ssl.SSLContext, option: str, path: Path) -> None:
+    """Load the certificates of those who vouch for peers. Raises TlsError."""
     try:
         context.load_verify_locations(path)
     except ssl.SSLError as error:

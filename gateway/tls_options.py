@@ -1,6 +1,6 @@
 """Orthanc's options for DICOM over TLS, and what must hold among them.
 
-The files serve Orthanc's outgoing connections too (`UseDicomTls`): without DicomTlsEnabled they mean nothing here.
+The files serve outgoing connections too (`UseDicomTls`), with DicomTlsEnabled or without it.
 """
 
 from typing import Annotated

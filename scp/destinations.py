@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from gateway.config import Configuration, Modality
 from gateway.modalities import Modalities
+from gateway.tls_client import client_context
 from scp.requestor import Destination
 
 # Of DicomScuTimeout and Timeout 0, which are "no timeout" in Orthanc: here each wait has an end.
@@ -21,7 +22,8 @@ class UnknownDestination(Exception):
 
 
 def destination_of(configuration: Configuration, modality: Modality) -> Destination:
-    """Return how the gateway calls `modality`: with its LocalAet or DicomAet, its Timeout or DicomScuTimeout."""
+    """Return how the gateway calls `modality`: with its LocalAet or DicomAet, its Timeout or DicomScuTimeout, by TLS or
+    not. Raises TlsError."""
     options = configuration.orthanc
     return Destination(
         host=modality.host,
@@ -29,6 +31,7 @@ def destination_of(configuration: Configuration, modality: Modality) -> Destinat
         called_ae_title=modality.ae_title,
         calling_ae_title=modality.local_aet or options.dicom_aet,
         timeout_s=float(modality.timeout or options.dicom_scu_timeout or LONGEST_TIMEOUT_S),
+        ssl_context=client_context(configuration) if modality.use_dicom_tls else None,
     )
 
 

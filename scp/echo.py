@@ -5,14 +5,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gateway.config import Configuration, Modality
+from gateway.tls import TlsError
 from gateway.transfer_syntaxes import IMPLICIT_VR_LITTLE_ENDIAN
 from scp.association import configure_pynetdicom
 from scp.association_errors import AssociationError
-from scp.connection import connect, name, resolve
+from scp.connection import connect, name, resolve, secure
 from scp.contexts import VERIFICATION
 from scp.destinations import destination_of
 from scp.requestor import ProposedContext, RequestorAssociation
 from scp.scu import c_echo
+from scp.tls_connection import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +38,15 @@ class _Clock:
 
 def verify(configuration: Configuration, modality: Modality) -> Iterator[Step]:
     """Call `modality` as the gateway does, and yield what comes of it. Raises nothing for what a peer does."""
-    destination = destination_of(configuration, modality)
+    try:
+        destination = destination_of(configuration, modality)
+    except TlsError as error:
+        yield Step(f"TLS: {error}", ok=False)
+        return
     yield Step(
         f"AE title {destination.called_ae_title} at {destination.host}, port {destination.port}; "
         f"we are {destination.calling_ae_title}, and wait {destination.timeout_s:g} s at most"
     )
-    if modality.use_dicom_tls:
-        yield Step("UseDicomTls: the gateway does not call over TLS yet", ok=False)
-        return
     configure_pynetdicom()
     association = RequestorAssociation(destination, [ProposedContext(VERIFICATION, (IMPLICIT_VR_LITTLE_ENDIAN,))])
     step, clock = "name", _Clock()
@@ -51,8 +54,13 @@ def verify(configuration: Configuration, modality: Modality) -> Iterator[Step]:
         addresses = resolve(destination.host, destination.port)
         yield Step(f"name: {', '.join(str(address[0]) for _family, address in addresses)} {clock}")
         step = "connection"
-        connection = connect(addresses, destination.timeout_s)
-        yield Step(f"connection: from {name(connection.getsockname())} {clock}")
+        plain = connect(addresses, destination.timeout_s)
+        yield Step(f"connection: from {name(plain.getsockname())} {clock}")
+        connection: Connection = plain
+        if destination.ssl_context is not None:
+            step = "TLS"
+            connection = secure(plain, destination.ssl_context, destination.host, destination.timeout_s)
+            yield Step(f"TLS: {connection.version} {clock}")
         step = "association"
         association.negotiate(connection)
         yield Step(f"association: accepted{_of_the_peer(association)} {clock}")

@@ -65,15 +65,17 @@ def test_modalities_that_do_not_mean_what_they_say_are_named(tmp_path: Path) -> 
             DicomAlwaysAllowFindWorklist=True,
             DicomModalities={
                 "address": ["A", "192.0.2.1", 104],
+                "secret": {"AET": "S", "Host": "192.0.2.2", "Port": 2762, "UseDicomTls": True},
                 "name": {"AET": "N", "Host": "ct1.hospital.example", "Port": 104, "AllowNEventReport": False},
             },
         )
     )
     assert "unknown AE titles may do: C-ECHO, C-STORE, worklist queries (not offered yet)" in said
     assert "modalities are those of Orthanc, asked for every 5 s; until it answers (on its own: besides" in said
-    assert "the 2 in this file" in said
+    assert "the 3 in this file" in said
     assert "DicomModalities.name: Host is no address: DicomCheckModalityHost refuses this modality" in said
     assert "DicomModalities.name.AllowNEventReport: Orthanc has no such option" in said
+    assert "DicomModalities.secret: cannot be called over TLS: DicomTlsTrustedCertificates: expected" in said
     assert "DicomModalities.address" not in said
 
 
@@ -120,16 +122,16 @@ def test_credentials_are_tried_and_not_told(make_orthanc: MakeOrthanc, tmp_path:
 
 @pytest.mark.integration
 def test_options_without_effect_are_named_with_the_reason(orthanc: Orthanc, tmp_path: Path) -> None:
-    lines = report(tmp_path, HttpPort=orthanc.http_port, DicomThreadsCount=8, SynchronousCMove=True)
+    lines = report(tmp_path, HttpPort=orthanc.http_port, DicomThreadsCount=8, AcceptedSopClasses=[])
     assert "DicomThreadsCount: has no effect here: every association has a thread of its own" in texts(lines)
-    assert "SynchronousCMove: has no effect here: C-MOVE is not offered yet" in texts(lines)
+    assert "AcceptedSopClasses: has no effect here: all storage SOP classes are accepted" in texts(lines)
 
 
 def test_no_option_is_both_honoured_and_without_effect() -> None:
     honoured = {field.alias for field in OrthancOptions.model_fields.values()}
     assert honoured & WITHOUT_EFFECT.keys() == set()
-    assert without_effect({"Name": 1, "DicomPort": 2, "SynchronousCMove": False}) == [
-        ("SynchronousCMove", WITHOUT_EFFECT["SynchronousCMove"])
+    assert without_effect({"Name": 1, "DicomPort": 2, "DicomThreadsCount": 3}) == [
+        ("DicomThreadsCount", WITHOUT_EFFECT["DicomThreadsCount"])
     ]
 
 

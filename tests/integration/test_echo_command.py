@@ -159,7 +159,7 @@ def test_name_that_does_not_resolve(echo: Echo) -> None:
         ("pax", "pax is neither a known modality (mri, pacs) nor of the form AET@HOST:PORT"),
         ("A@h:99999", "A@h:99999: Port: Input should be less than or equal to 65535"),
         ("SEVENTEEN_LETTERS@h:104", "expected an AE title of 1 to 16"),
-        ("tls", "UseDicomTls: the gateway does not call over TLS yet"),
+        ("tls", "PROBLEM: TLS: DicomTlsTrustedCertificates: expected the path of a file, because of UseDicomTls"),
     ],
 )
 def test_target_that_is_none(echo: Echo, target: str, text: str) -> None:
