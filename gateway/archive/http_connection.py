@@ -7,6 +7,7 @@ what Orthanc answers: a length, then that many bytes. Whatever else a proxy may 
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 import time
@@ -102,6 +103,15 @@ class HttpConnection:
         if not count:
             raise BrokenConnection("Orthanc closed the connection")
         return count
+
+    def wait(self, seconds: float) -> bool:
+        """Whether `receive_into` has something to say, or comes to have within `seconds`."""
+        connection = self._socket
+        if connection is None or (isinstance(connection, ssl.SSLSocket) and connection.pending()):
+            return True
+        poll = select.poll()
+        poll.register(connection, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
 
     def interrupt(self) -> None:
         """Have whoever waits for bytes wait no longer; from any thread."""

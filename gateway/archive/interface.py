@@ -117,6 +117,9 @@ Wanted = tuple[InstanceReference, str | None]
 class ReadAhead(AbstractContextManager["ReadAhead"], Iterator[Fetched], Protocol):
     """Instances in the order in which they were asked for, the next ones on their way already. Used by one thread."""
 
+    def wait(self, seconds: float) -> bool:
+        """Whether the next one begins to come within `seconds`, so that asking for it does not wait for long."""
+
     def close(self) -> None:
         """Fetch no more, and forget what was fetched; at any time, from any thread. Iteration then ends."""
 

@@ -113,6 +113,15 @@ class OrthancReadAhead:
             raise StopIteration
         return fetched
 
+    def wait(self, seconds: float) -> bool:
+        """See ReadAhead."""
+        with self._in_use:
+            if self._closed.is_set():
+                return True
+            self._request_more()
+            first = self._coming[0] if self._coming else None
+        return not isinstance(first, _Requested) or first.connection.wait(seconds)
+
     def close(self) -> None:
         """See ReadAhead."""
         self._closed.set()

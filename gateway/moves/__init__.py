@@ -1,0 +1,1 @@
+"""Retrievals: what is to be sent where, and who does the sending."""
