@@ -35,6 +35,8 @@ _COMMAND: Final = 0x01
 _LAST: Final = 0x02
 
 ERROR_COMMENT_CHARACTERS: Final = 64
+# Of VR US: what is more cannot be said.
+_LARGEST_NUMBER: Final = 0xFFFF
 
 
 class InvalidCommand(Exception):
@@ -58,6 +60,18 @@ class Command:
     # Of N-EVENT-REPORT-RQ and N-ACTION-RQ.
     event_type_id: int | None = None
     action_type_id: int | None = None
+    # Of C-MOVE-RQ.
+    move_destination: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Numbers of sub-operations in a response (PS3.7 9.1.3.1.6, 9.1.4.1.7); `remaining` None: not in this one."""
+
+    remaining: int | None
+    completed: int
+    failed: int
+    warning: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +106,17 @@ class Response:
     offending_elements: tuple[int, ...]
 
 
+def field_of(data: bytes) -> int:
+    """Only the Command Field (0000,0100). Raises InvalidCommand."""
+    position = 0
+    while len(data) - position >= 10:
+        group, element, length = _ELEMENT.unpack_from(data, position)
+        if (group, element, length) == (0x0000, 0x0100, 2):
+            return int.from_bytes(data[position + 8 : position + 10], "little")
+        position += 8 + length
+    raise InvalidCommand("no usable (0000,0100) in a command set")
+
+
 def decode(data: bytes | bytearray) -> Command:
     """Decode a command set. Raises InvalidCommand."""
     values = _elements(data)
@@ -104,6 +129,7 @@ def decode(data: bytes | bytearray) -> Command:
         message_id_being_responded_to=_number(values, 0x0120, default=0),
         event_type_id=_number(values, 0x1002) if 0x1002 in values else None,
         action_type_id=_number(values, 0x1008) if 0x1008 in values else None,
+        move_destination=_text(values.get(0x0600, b"")),
     )
 
 
@@ -157,9 +183,10 @@ def encode_response(
     *,
     error_comment: str = "",
     offending_element: int | None = None,
+    counters: Counters | None = None,
     data_set: bool = False,
 ) -> bytes:
-    """Encode the response to `request` (PS3.7 9.3.1.2, 9.3.2.2, 9.3.5.2); `data_set`: whether one follows."""
+    """Encode the response to `request` (PS3.7 9.3.1.2 to 9.3.5.2); `data_set`: whether one follows."""
     parts = [
         _uid(0x0002, request.affected_sop_class_uid),
         _UNSIGNED_SHORT.pack(0, 0x0100, 2, request.field | RESPONSE_BIT),
@@ -180,6 +207,13 @@ def encode_response(
         parts.append(_UNSIGNED_SHORT.pack(0, 0x1002, 2, request.event_type_id))
     if request.action_type_id is not None:
         parts.append(_UNSIGNED_SHORT.pack(0, 0x1008, 2, request.action_type_id))
+    if counters is not None:
+        numbers = (counters.remaining, counters.completed, counters.failed, counters.warning)
+        parts += [
+            _UNSIGNED_SHORT.pack(0, 0x1020 + offset, 2, min(number, _LARGEST_NUMBER))
+            for offset, number in enumerate(numbers)
+            if number is not None
+        ]
     return _with_group_length(parts)
 
 

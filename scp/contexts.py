@@ -12,6 +12,9 @@ from pynetdicom.sop_class import _STORAGE_CLASSES
 
 from gateway.admission import OFFERED, Verb
 from gateway.transfer_syntaxes import UNCOMPRESSED
+from scp.associate_request import Role
+
+NO_ROLES: Final[Mapping[str, Role]] = {}
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
 
@@ -77,6 +80,8 @@ class Offer:
     supported: list[PresentationContext]
     # Abstract syntaxes that exist here but are not for this peer: Result 1, user-rejection.
     forbidden: dict[str, Verb] = field(default_factory=dict)
+    # Who asks for C-GET and proposes no roles gets instances all the same (Ginkgo CADx; Orthanc's server does so too).
+    default_is_both: bool = False
 
 
 class ContextPolicy:
@@ -86,18 +91,35 @@ class ContextPolicy:
         self._storage_syntaxes = transfer_syntaxes
         self._unknown_sop_class_accepted = unknown_sop_class_accepted
 
-    def offer(self, permitted: Set[Verb], abstract_syntaxes: Iterable[str]) -> Offer:
-        """Return what of the proposed `abstract_syntaxes` a peer may use that may do what is `permitted`."""
+    def offer(
+        self, permitted: Set[Verb], abstract_syntaxes: Iterable[str], roles: Mapping[str, Role] = NO_ROLES
+    ) -> Offer:
+        """Return what of the proposed `abstract_syntaxes` a peer may use that may do what is `permitted`.
+
+        Who may retrieve by C-GET may be SCP of storage classes, by the proposed `roles`.
+        """
         supported, forbidden = [], {}
         for uid in dict.fromkeys(map(str, abstract_syntaxes)):
             verb = self.verb(uid)
             if verb is None:
                 continue
-            if verb not in permitted:
+            context = self._offered(uid, verb, permitted, roles.get(uid))
+            if context is None:
                 forbidden[uid] = verb
-                continue
-            supported.append(_context(uid, self._storage_syntaxes if verb is Verb.STORE else UNCOMPRESSED))
-        return Offer(supported, forbidden)
+            else:
+                supported.append(context)
+        retrieves = any(SERVICES.get(str(context.abstract_syntax)) is Verb.GET for context in supported)
+        return Offer(supported, forbidden, default_is_both=retrieves)
+
+    def _offered(self, uid: str, verb: Verb, permitted: Set[Verb], role: Role | None) -> PresentationContext | None:
+        if verb is not Verb.STORE:
+            return _context(uid, UNCOMPRESSED) if verb in permitted else None
+        if Verb.GET not in permitted:
+            return _context(uid, self._storage_syntaxes) if verb in permitted else None
+        if verb in permitted:
+            return _context(uid, self._storage_syntaxes, scu=True, scp=True)
+        receives = role is not None and role.scp
+        return _context(uid, self._storage_syntaxes, scu=False, scp=True) if receives else None
 
     def verb(self, abstract_syntax: str) -> Verb | None:
         """What a context of this abstract syntax is for; None for what is not served here."""
@@ -113,6 +135,13 @@ class ContextPolicy:
 
 
 @lru_cache(maxsize=1024)
-def _context(abstract_syntax: str, transfer_syntaxes: tuple[str, ...]) -> PresentationContext:
-    """The acceptor's side of a context. Shared by associations: negotiation only reads it."""
-    return build_context(UID(abstract_syntax), list(transfer_syntaxes))
+def _context(
+    abstract_syntax: str, transfer_syntaxes: tuple[str, ...], scu: bool | None = None, scp: bool | None = None
+) -> PresentationContext:
+    """The acceptor's side of a context; `scu`, `scp`: what the requestor may be, None for the default roles.
+
+    Shared by associations: negotiation only reads it.
+    """
+    context = build_context(UID(abstract_syntax), list(transfer_syntaxes))
+    context.scu_role, context.scp_role = scu, scp
+    return context

@@ -48,8 +48,8 @@ class Chunks:
     What the iterator raises is passed on.
     """
 
-    def __init__(self, chunks: Iterable[bytes], length: int | None = None) -> None:
-        self._chunks: Iterator[bytes] = iter(chunks)
+    def __init__(self, chunks: Iterable[bytes | memoryview], length: int | None = None) -> None:
+        self._chunks: Iterator[bytes | memoryview] = iter(chunks)
         self._missing = length
         # A chunk is held in advance, to know of the last fragment that it is the last.
         self._chunk = memoryview(b"")

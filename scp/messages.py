@@ -194,10 +194,11 @@ class MessageReceiver:
         if context_id not in self._association.accepted_context_ids:
             raise InvalidPdu(f"message on presentation context {context_id}, which was not accepted")
         try:
-            command = command_set.decode(data)
-            if command.field & RESPONSE_BIT:
-                self._on_response(command.field, data)
+            field = command_set.field_of(data)
+            if field & RESPONSE_BIT:
+                self._on_response(field, data)
                 return
+            command = command_set.decode(data)
         except InvalidCommand as error:
             raise InvalidPdu(str(error)) from error
         self._command = command

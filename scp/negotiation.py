@@ -45,7 +45,7 @@ def negotiate(request: AssociateRequest, offer: Offer) -> tuple[list[Presentatio
             contexts.append(_refused(proposed, TRANSFER_SYNTAXES_NOT_SUPPORTED))
             continue
         requested = request.roles.get(proposed.abstract_syntax)
-        as_scu, as_scp = _roles(requested, ours)
+        as_scu, as_scp = _roles(requested, ours, default_is_both=offer.default_is_both)
         if not as_scu and not as_scp:
             contexts.append(_refused(proposed, USER_REJECTION))
             continue
@@ -57,10 +57,12 @@ def negotiate(request: AssociateRequest, offer: Offer) -> tuple[list[Presentatio
     return contexts, answers
 
 
-def _roles(requested: Role | None, ours: PresentationContext) -> tuple[bool, bool]:
+def _roles(requested: Role | None, ours: PresentationContext, *, default_is_both: bool) -> tuple[bool, bool]:
     """Return whether we act as SCU, and as SCP."""
     if ours.scu_role is None or ours.scp_role is None:
         return False, True
+    if requested is None and default_is_both:
+        return True, True
     outcome = SCP_SCU_ROLES[requested or (None, None)][ours.scu_role, ours.scp_role]
     return outcome[_AS_SCU], outcome[_AS_SCP]
 

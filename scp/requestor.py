@@ -5,6 +5,7 @@ pynetdicom's. Written for pynetdicom 3.0.4.
 """
 
 import contextlib
+import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -152,6 +153,13 @@ class RequestorAssociation(Association):
                 self.acse.send_abort(0x00)
         finally:
             self.close()
+
+    def interrupt(self) -> None:
+        """Abort the association; called from another thread. The thread that uses it does the work."""
+        self.upper_layer.interrupted = True
+        if self._connection is not None:
+            with contextlib.suppress(OSError):
+                self._connection.shutdown(socket.SHUT_RD)
 
     def close(self) -> None:
         """Close the connection as it is."""

@@ -6,7 +6,7 @@ peer are served, C-CANCEL reaches pynetdicom's `cancel_req`, the rest waits in i
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -26,6 +26,9 @@ from scp.fragments import FragmentBuffer
 from scp.pdu_reader import InvalidPdu
 from scp.peer_writer import PeerWriter
 from scp.upper_layer import End, UpperLayer
+
+# How often somebody who waits for a response may do something else.
+WAIT_INTERVAL_S: Final = 0.25
 
 _LAST_MESSAGE_ID: Final = 0xFFFF
 # Success and the warnings of PS3.7 C.1: the peer says that it has the whole data set.
@@ -94,12 +97,22 @@ class RequestSender:
         return self._context_ids[key]
 
     def perform(
-        self, context_id: int, request: Request, data_set: EncodedDataSet | None = None, *, timeout_s: float
+        self,
+        context_id: int,
+        request: Request,
+        data_set: EncodedDataSet | None = None,
+        *,
+        timeout_s: float,
+        on_sent: Callable[[], None] | None = None,
+        on_wait: Callable[[], None] | None = None,
     ) -> Response:
         """Send `request` with its encoded `data_set` and return the response.
 
-        `timeout_s` is for the response, once all is sent. Raises AssociationError when the association is over;
-        DataSetUnavailable and whatever the source raises (the association is over if a part was sent).
+        `timeout_s` is for the response, once all is sent. `on_sent` is called then, `on_wait` again and again while
+        the response does not come, at least each WAIT_INTERVAL_S; it may send on the association.
+
+        Raises AssociationError when the association is over; DataSetUnavailable and whatever the source raises (the
+        association is over if a part was sent).
         """
         self._check("before a request")
         reader = self._upper_layer.reader
@@ -111,7 +124,9 @@ class RequestSender:
             command = encode_request(request, awaited.message_id, data_set=data_set is not None)
             self._send(context_id, p_data_tf(context_id, command, self._association.peer_maximum_pdu_bytes), data_set)
             awaited.is_sent = True
-            return self._await(awaited, timeout_s)
+            if on_sent is not None:
+                on_sent()
+            return self._await(awaited, timeout_s, on_wait)
         finally:
             self._awaited = None
             if not self._upper_layer.is_closed:
@@ -178,13 +193,17 @@ class RequestSender:
         self._writer.write(data)
         self._check("sending")
 
-    def _await(self, awaited: _Awaited, timeout_s: float) -> Response:
+    def _await(self, awaited: _Awaited, timeout_s: float, on_wait: Callable[[], None] | None) -> Response:
         deadline = time.monotonic() + timeout_s
         while awaited.response is None:
             self._check("waiting for a response")
             if time.monotonic() > deadline:
                 self._upper_layer.assoc.acse.send_abort(0x00)
                 raise AssociationTimedOut(f"no response within {timeout_s:g} s")
+            if on_wait is not None:
+                on_wait()
+                if not self._upper_layer.wait_for_input(WAIT_INTERVAL_S):
+                    continue
             self._upper_layer.step(deadline)
         return awaited.response
 

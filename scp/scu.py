@@ -4,6 +4,7 @@ Each sends one request on an association that is open, ours or the peer's, and r
 `RequestSender.perform` does, and ContextNotAccepted.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from scp.command_set import C_ECHO_RQ, C_STORE_RQ, MEDIUM, N_EVENT_REPORT_RQ, MoveOriginator, Request, Response
@@ -38,8 +39,10 @@ def c_store(
     timeout_s: float,
     move_originator: MoveOriginator | None = None,
     priority: int = MEDIUM,
+    on_sent: Callable[[], None] | None = None,
+    on_wait: Callable[[], None] | None = None,
 ) -> Response:
-    """Store an instance as it is encoded. `timeout_s` is for the response, once all is sent."""
+    """Store an instance as it is encoded. `timeout_s`, `on_sent`, `on_wait`: see RequestSender.perform."""
     context_id = requests.context_id(instance.sop_class_uid, instance.transfer_syntax_uid)
     request = Request(
         C_STORE_RQ,
@@ -48,7 +51,7 @@ def c_store(
         priority=priority,
         move_originator=move_originator,
     )
-    return requests.perform(context_id, request, data_set, timeout_s=timeout_s)
+    return requests.perform(context_id, request, data_set, timeout_s=timeout_s, on_sent=on_sent, on_wait=on_wait)
 
 
 def c_echo(requests: RequestSender, *, timeout_s: float) -> Response:

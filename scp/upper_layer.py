@@ -166,6 +166,10 @@ class UpperLayer(DULServiceProvider):
     @property
     def has_input(self) -> bool:
         """Whether the peer has said something, or gone, that no `step` has seen yet."""
+        return self.wait_for_input(0)
+
+    def wait_for_input(self, seconds: float, *others: int) -> bool:
+        """Wait for `has_input`, or for one of the descriptors `others` to become readable; return `has_input`."""
         connection = self.connection
         if connection is None:
             return False
@@ -173,7 +177,9 @@ class UpperLayer(DULServiceProvider):
             return True
         poll = select.poll()
         poll.register(connection, select.POLLIN)
-        return bool(poll.poll(0))
+        for other in others:
+            poll.register(other, select.POLLIN)
+        return any(fd not in others for fd, _events in poll.poll(seconds * 1000))
 
     def start(self) -> None:
         """There is no thread to start."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from pynetdicom.presentation import build_context
 
 from gateway import config
 from gateway.deliveries import DeliveryClient
@@ -16,8 +15,8 @@ from gateway.spool import Spool, SpoolWriter
 from scp.association import AcceptedAssociation, Environment
 from scp.association_errors import AssociationAborted, AssociationError, AssociationTimedOut, ConnectionLost
 from scp.command_set import Response
-from scp.contexts import Offer
 from scp.data_set_sources import Chunks
+from scp.operations import Operations
 from scp.policies import policies
 from scp.scu import StoredInstance, c_store
 from scp.storage import StorageService
@@ -57,13 +56,31 @@ GET_MESSAGE_ID: Final = 4242
 SubOperations = Callable[["GetAssociation"], None]
 
 
+class Get:
+    """The operation of the test (scp.operations.Operation)."""
+
+    message_id = GET_MESSAGE_ID
+
+    def __init__(self, association: "GetAssociation") -> None:
+        self._association = association
+        self.is_cancelled = False
+
+    def run(self) -> None:
+        self._association.run_sub_operations(self._association)
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
 class GetAssociation(AcceptedAssociation):
     """An association whose C-GET runs what the test says."""
 
     run_sub_operations: SubOperations
 
-    def _serve_request(self, msg: Any, context_id: int) -> None:
-        self.run_sub_operations(self)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.get = Get(self)
+        self.operations = Operations(lambda *_: self.get)
 
     def store(self, uid: str, pixel_bytes: int = 1000, timeout_s: float = TIMEOUT_S) -> Response:
         instance = StoredInstance(CT_IMAGE, uid, EXPLICIT)
@@ -120,25 +137,16 @@ class Served:
 
 
 @pytest.fixture
-def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Environment]:
-    """A gateway's, which accepts C-GET, and CT images in the role of SCU too."""
-    configuration = config.parse({"DicomGateway": {"StateDirectory": str(tmp_path / "state")}}, tmp_path)
+def environment(tmp_path: Path) -> Iterator[Environment]:
+    """A gateway's, which everybody may ask for C-GET."""
+    section = {"StateDirectory": str(tmp_path / "state")}
+    configuration = config.parse({"DicomGateway": section, "DicomAlwaysAllowGet": True}, tmp_path)
     spool = Spool(configuration.state_directory)
     spool.prepare()
     writer, deliveries = SpoolWriter(spool), DeliveryClient(configuration.state_directory)
     made = Environment(
         configuration, StorageService(configuration, writer, deliveries, policies(configuration, None)), no_archives()
     )
-    offer = made.contexts.offer
-
-    def with_get(calling: str, proposed: Any) -> Offer:
-        usual = offer(calling, proposed)
-        supported = [each for each in usual.supported if each.abstract_syntax != CT_IMAGE]
-        images = build_context(CT_IMAGE, [EXPLICIT])
-        images.scu_role = images.scp_role = True
-        return Offer([*supported, images, build_context(GET, [IMPLICIT])], usual.forbidden)
-
-    monkeypatch.setattr(made.contexts, "offer", with_get)
     yield made
     deliveries.close()
     writer.close()
@@ -189,11 +197,11 @@ def test_instances_are_stored_on_the_association_of_the_peer(serve: Serve) -> No
 
 
 def test_cancel_reaches_the_service(serve: Serve) -> None:
-    """As pynetdicom's services look for it (`Event.is_cancelled`), after the sub-operation that was under way."""
+    """While the response to a sub-operation is awaited."""
     counted: list[int] = []
 
     def sub_operations(association: GetAssociation) -> None:
-        while GET_MESSAGE_ID not in association.dimse.cancel_req:
+        while not association.get.is_cancelled:
             counted.append(association.store("2.25.1").status)
 
     served = serve(sub_operations)

@@ -173,9 +173,9 @@ class RawScp:
     The end of the with statement waits for it, and raises what it raised, unless the other side was Gone.
     """
 
-    def __init__(self, script: Callable[[RawConnection], None]) -> None:
+    def __init__(self, script: Callable[[RawConnection], None], port: int = 0) -> None:
         self._script = script
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self._threads: list[threading.Thread] = []
         self._errors: list[Exception] = []
         self.port: int = self._listener.getsockname()[1]
