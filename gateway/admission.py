@@ -37,7 +37,7 @@ class Verb(Enum):
 
 
 # The services that exist: what else is asked for is not supported here, whoever asks.
-OFFERED: Final = frozenset({Verb.ECHO, Verb.STORE, Verb.FIND})
+OFFERED: Final = frozenset({Verb.ECHO, Verb.STORE, Verb.FIND, Verb.MOVE, Verb.GET})
 
 # How many entries of DicomModalities a log line names.
 LOGGED_ENTRIES: Final = 3

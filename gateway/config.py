@@ -57,6 +57,7 @@ def _known_encoding(name: str) -> str:
 
 EncodingName = Annotated[str, AfterValidator(_known_encoding)]
 AeTitle = Annotated[str, BeforeValidator(_clean_ae_title)]
+Uid = Annotated[str, Field(pattern=r"^[0-9.]{1,64}$")]
 
 
 def _check_database(value: SecretStr) -> SecretStr:
@@ -224,6 +225,11 @@ class OrthancOptions(TlsOptions):
     strict_aet_comparison: bool = Field(default=False, alias="StrictAetComparison")
     dicom_scp_timeout: Annotated[int, Field(ge=0)] = Field(default=30, alias="DicomScpTimeout")
     dicom_scu_timeout: Annotated[int, Field(ge=0)] = Field(default=10, alias="DicomScuTimeout")
+    dicom_scu_preferred_transfer_syntax: Uid = Field(
+        default=transfer_syntaxes.EXPLICIT_VR_LITTLE_ENDIAN, alias="DicomScuPreferredTransferSyntax"
+    )
+    transcode_dicom_protocol: bool = Field(default=True, alias="TranscodeDicomProtocol")
+    synchronous_c_move: bool = Field(default=True, alias="SynchronousCMove")
     # Orthanc's own default is 16384; larger PDUs cost the peer and us less (docs/configuration.md).
     maximum_pdu_length: Annotated[int, Field(ge=MINIMUM_PDU_BYTES, le=MAXIMUM_PDU_BYTES)] = Field(
         default=MAXIMUM_PDU_BYTES, alias="MaximumPduLength"

@@ -27,6 +27,8 @@ from gateway.certificate_names import SubjectBinding, names
 from gateway.config import Configuration
 from gateway.log import get_logger
 from gateway.modalities import KnownModalities
+from gateway.moves.archive_driver import archive_drivers
+from gateway.moves.interface import MoveDrivers
 from gateway.peers import plain_address
 from gateway.tls import TlsContexts, TlsError, files_of
 from gateway.users import Users, UserVerdict, user_name
@@ -92,11 +94,19 @@ def configure_pynetdicom() -> None:
 class Environment:
     """What the associations of one worker share."""
 
-    def __init__(self, configuration: Configuration, storage: StorageService, archives: Archives) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        storage: StorageService,
+        archives: Archives,
+        drivers: MoveDrivers | None = None,
+    ) -> None:
+        """`drivers` None: what is moved comes from `archives`."""
         self.configuration = configuration
         self.storage = storage
-        self.services = Services(service_table(configuration, archives))
         self._modalities = KnownModalities(configuration)
+        drivers = drivers or archive_drivers(archives)
+        self.services = Services(service_table(configuration, archives, self._modalities, drivers))
         self._admission = Admission(configuration.orthanc, self._modalities.current())
         self.subjects = SubjectBinding(configuration)
         self.users = Users(configuration.gateway.users)
@@ -285,7 +295,7 @@ class AcceptedAssociation(Association):
         self.requestor.ae_title = calling
         self._permitted = self._admission.permitted(calling, self._address)
         offer = self._environment.contexts.offer(
-            self._permitted, (context.abstract_syntax for context in request.contexts)
+            self._permitted, (context.abstract_syntax for context in request.contexts), request.roles
         )
         self._log_forbidden(offer)
         self._prepare_messages(calling, called)

@@ -7,9 +7,8 @@ listened to.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from collections.abc import Iterator
+from typing import Final
 
 from gateway.archive.interface import Archives, ArchiveUnavailable, Level, Query, TooBroad
 from gateway.archive.orthanc_tags import QUERY_RETRIEVE_LEVEL, RETRIEVE_AE_TITLE
@@ -20,50 +19,13 @@ from gateway.matching.identifier import key_of, read_keys
 from gateway.matching.keys import InvalidQuery, Key
 from scp.command_set import Command, encode_response, p_data_tf
 from scp.peer_writer import PeerWriter
+from scp.questions import Asking, Question, level_of, question_of
 from scp.statuses import SUCCESS, Answer, Status
-from scp.upper_layer import SEND_TIMEOUT_S, UpperLayer
+from scp.upper_layer import SEND_TIMEOUT_S
 
-PATIENT_ROOT: Final = "1.2.840.10008.5.1.4.1.2.1.1"
-
-# PS3.4 C.6.1.1, and what Orthanc's server takes for the same. Study Root (C.6.2.1) has no level PATIENT.
-_LEVELS: Final = {
-    "PATIENT": Level.PATIENT,
-    "PATIENTS": Level.PATIENT,
-    "STUDY": Level.STUDY,
-    "STUDIES": Level.STUDY,
-    "SERIES": Level.SERIES,
-    "IMAGE": Level.IMAGE,
-    "IMAGES": Level.IMAGE,
-    "INSTANCE": Level.IMAGE,
-    "INSTANCES": Level.IMAGE,
-}
 # What each answer has, asked for or not (PS3.4 C.4.1.1.3.2; Retrieve AE Title as Orthanc's server does).
 _ALWAYS: Final = (Key(QUERY_RETRIEVE_LEVEL, "CS"), Key(RETRIEVE_AE_TITLE, "AE"))
 _CANCELLED: Final = Answer(Status.FIND_CANCELLED, "cancelled by the peer")
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A C-FIND request, and where it came from."""
-
-    context_id: int
-    request: Command
-    abstract_syntax: str
-    transfer_syntax: str
-    called_ae_title: str
-    identifier: bytes
-
-
-class Asking(Protocol):
-    """What an operation needs of its association."""
-
-    upper_layer: UpperLayer
-    peer_maximum_pdu_bytes: int
-    log: Any
-
-    @property
-    def accepted_context_ids(self) -> Mapping[int, Any]:
-        """Accepted presentation contexts by ID."""
 
 
 class FindService:
@@ -76,21 +38,13 @@ class FindService:
 
     def operation(self, association: Asking, context_id: int, request: Command, identifier: bytes) -> FindOperation:
         """Make a request ready to be run."""
-        context = association.accepted_context_ids[context_id]
-        question = Question(
-            context_id=context_id,
-            request=request,
-            abstract_syntax=str(context.abstract_syntax),
-            transfer_syntax=str(context.transfer_syntax[0]),
-            called_ae_title=association.upper_layer.ae_titles[0],
-            identifier=identifier,
-        )
+        question = question_of(association, context_id, request, identifier)
         return FindOperation(self, association, question)
 
     def query(self, question: Question) -> Query:
         """Decode the identifier. Raises InvalidQuery."""
         keys = read_keys(question.identifier, question.transfer_syntax, self._character_set)
-        return Query(_level(question.abstract_syntax, keys), keys)
+        return Query(level_of(question.abstract_syntax, keys), keys)
 
     def answers(self, question: Question, query: Query) -> Iterator[bytes]:
         """Yield encoded matches as they are found. Raises InvalidQuery at once, the others of Archive.find later."""
@@ -102,18 +56,6 @@ class FindService:
         """LimitFindInstances or LimitFindResults; None for no limit."""
         options = self._options
         return (options.limit_find_instances if level is Level.IMAGE else options.limit_find_results) or None
-
-
-def _level(abstract_syntax: str, keys: tuple[Key, ...]) -> Level:
-    key = key_of(keys, QUERY_RETRIEVE_LEVEL)
-    name = key.value.strip(" \0").upper() if key is not None else ""
-    level = _LEVELS.get(name)
-    if level is None:
-        reason = "Query/Retrieve Level is unknown" if name else "Query/Retrieve Level is missing"
-        raise InvalidQuery(reason, QUERY_RETRIEVE_LEVEL, mismatch=True)
-    if level is Level.PATIENT and abstract_syntax != PATIENT_ROOT:
-        raise InvalidQuery("Study Root has no level PATIENT", QUERY_RETRIEVE_LEVEL, mismatch=True)
-    return level
 
 
 class FindOperation:

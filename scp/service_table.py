@@ -2,18 +2,30 @@
 
 from gateway.archive.interface import Archives
 from gateway.config import Configuration
-from scp.command_set import C_FIND_RQ
+from gateway.modalities import KnownModalities
+from gateway.moves.interface import MoveDrivers
+from scp.command_set import C_FIND_RQ, C_GET_RQ, C_MOVE_RQ
 from scp.find import FindService
+from scp.get import GetService
+from scp.move import MoveService
 from scp.services import Begin
 
-_PATIENT_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.1.1"
-_STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+_PATIENT_ROOT = "1.2.840.10008.5.1.4.1.2.1"
+_STUDY_ROOT = "1.2.840.10008.5.1.4.1.2.2"
 
 
-def service_table(configuration: Configuration, archives: Archives) -> dict[tuple[str, int], Begin]:
+def service_table(
+    configuration: Configuration, archives: Archives, modalities: KnownModalities, drivers: MoveDrivers
+) -> dict[tuple[str, int], Begin]:
     """What begins an operation, by abstract syntax and Command Field."""
     find = FindService(configuration, archives)
+    move = MoveService(configuration, modalities, drivers)
+    get = GetService(configuration, archives)
     return {
-        (_PATIENT_ROOT_FIND, C_FIND_RQ): find.operation,
-        (_STUDY_ROOT_FIND, C_FIND_RQ): find.operation,
+        (f"{_PATIENT_ROOT}.1", C_FIND_RQ): find.operation,
+        (f"{_STUDY_ROOT}.1", C_FIND_RQ): find.operation,
+        (f"{_PATIENT_ROOT}.2", C_MOVE_RQ): move.operation,
+        (f"{_STUDY_ROOT}.2", C_MOVE_RQ): move.operation,
+        (f"{_PATIENT_ROOT}.3", C_GET_RQ): get.operation,
+        (f"{_STUDY_ROOT}.3", C_GET_RQ): get.operation,
     }

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+# Where the statuses of C-MOVE and C-GET are defined.
+_RETRIEVE: Final = "PS3.4 C.4.2.1.5, C.4.3.1.4"
+
 
 @dataclass(frozen=True, slots=True)
 class StatusText:
@@ -31,6 +34,15 @@ class Status(Enum):
     FIND_OUT_OF_RESOURCES = StatusText(0xA700, "Refused: Out of Resources", "PS3.4 C.4.1.1.4")
     FIND_DOES_NOT_MATCH = StatusText(0xA900, "Error: Identifier does not match SOP Class", "PS3.4 C.4.1.1.4")
     FIND_UNABLE = StatusText(0xC000, "Failed: Unable to process", "PS3.4 C.4.1.1.4")
+
+    RETRIEVE_PENDING = StatusText(0xFF00, "Pending: Sub-operations are continuing", _RETRIEVE)
+    RETRIEVE_CANCELLED = StatusText(0xFE00, "Cancel: Sub-operations terminated", _RETRIEVE)
+    RETRIEVE_WARNING = StatusText(0xB000, "Warning: Sub-operations complete, one or more failures", _RETRIEVE)
+    RETRIEVE_CANNOT_COUNT = StatusText(0xA701, "Refused: Unable to calculate number of matches", _RETRIEVE)
+    RETRIEVE_CANNOT_PERFORM = StatusText(0xA702, "Refused: Unable to perform sub-operations", _RETRIEVE)
+    RETRIEVE_DESTINATION_UNKNOWN = StatusText(0xA801, "Refused: Move Destination unknown", "PS3.4 C.4.2.1.5")
+    RETRIEVE_DOES_NOT_MATCH = StatusText(0xA900, "Error: Identifier does not match SOP Class", _RETRIEVE)
+    RETRIEVE_UNABLE = StatusText(0xC000, "Failed: Unable to process", _RETRIEVE)
 
     @property
     def code(self) -> int:

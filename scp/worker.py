@@ -26,6 +26,7 @@ from gateway.log import get_logger
 from gateway.quotas.client import QuotaClient
 from gateway.spool import Spool, SpoolWriter
 from scp.association import AcceptedAssociation, Environment, configure_pynetdicom, running_associations
+from scp.mover import running_movers
 from scp.policies import policies
 from scp.quotas import Quotas
 from scp.storage import StorageService
@@ -90,6 +91,8 @@ class Worker:
         while running_associations() and time.monotonic() < deadline:
             for association in running_associations():
                 association.join(max(0.0, min(0.2, deadline - time.monotonic())))
+        for mover in running_movers():  # with SynchronousCMove false they outlive their association
+            mover.join(max(0.0, deadline - time.monotonic()))
         for association in running_associations():
             association.interrupt()
         deadline = time.monotonic() + ABORT_GRACE_S
@@ -129,7 +132,8 @@ def main() -> None:
     deliveries = DeliveryClient(configuration.state_directory)
     archives = Archives(orthanc_archive(settings, configuration, deliveries), {})
     in_order = policies(configuration, _quotas(configuration, writer))
-    environment = Environment(configuration, StorageService(configuration, writer, deliveries, in_order), archives)
+    storage = StorageService(configuration, writer, deliveries, in_order)
+    environment = Environment(configuration, storage, archives)
     # What is loaded by now stays. Looking through it again and again would stop all associations for 20 ms.
     gc.collect()
     gc.freeze()

@@ -46,6 +46,7 @@ ROOMS: Final = (
     "gateway/forwarding",
     "gateway/matching",
     "gateway/archive",
+    "gateway/moves",
     "gateway/quotas",
     "gateway/migrations",
     "worklist",
