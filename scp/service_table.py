@@ -8,12 +8,24 @@ from scp.services import Begin
 
 _PATIENT_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.1.1"
 _STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+_MODALITY_WORKLIST_FIND = "1.2.840.10008.5.1.4.31"
 
 
 def service_table(configuration: Configuration, archives: Archives) -> dict[tuple[str, int], Begin]:
     """What begins an operation, by abstract syntax and Command Field."""
     find = FindService(configuration, archives)
-    return {
+    table: dict[tuple[str, int], Begin] = {
         (_PATIENT_ROOT_FIND, C_FIND_RQ): find.operation,
         (_STUDY_ROOT_FIND, C_FIND_RQ): find.operation,
     }
+    if configuration.worklist is not None:
+        table[_MODALITY_WORKLIST_FIND, C_FIND_RQ] = _worklist(configuration)
+    return table
+
+
+def _worklist(configuration: Configuration) -> Begin:
+    # Imported here: who has no worklist does not pay for its database with time and memory.
+    from gateway.database import connect
+    from scp.worklist_find import WorklistFindService
+
+    return WorklistFindService(configuration, connect(configuration)).operation
