@@ -124,6 +124,16 @@ class WorklistQuery:
             requested_procedure_ids=_exact(item_keys, items.REQUESTED_PROCEDURE_ID),
             scheduled_procedure_step_ids=_exact(step_keys, items.SCHEDULED_PROCEDURE_STEP_ID),
             study_instance_uids=_exact(item_keys, items.STUDY_INSTANCE_UID),
+            patterns={
+                column: pattern
+                for keys, tag, column in (
+                    (item_keys, items.PATIENT_ID, "patient_id"),
+                    (item_keys, items.ACCESSION_NUMBER, "accession_number"),
+                    (item_keys, items.REQUESTED_PROCEDURE_ID, "requested_procedure_id"),
+                    (step_keys, items.SCHEDULED_PROCEDURE_STEP_ID, "scheduled_procedure_step_id"),
+                )
+                if "*" in (pattern := _only_value(keys, tag)) or "?" in pattern
+            },
             statuses=self._statuses(step_keys),
             partitions=view.partitions,
         )
@@ -170,13 +180,15 @@ def _exact(keys: tuple[Key, ...], tag: int) -> tuple[str, ...] | None:
         return None
     if key.vr in WILDCARD_VRS and any("*" in value or "?" in value for value in key.values):
         return None
-    if any(len(value) >= items.MAXIMUM_KEY_CHARACTERS or "\0" in value for value in key.values):
-        return None
-    return key.values
+    return key.values if all(map(_is_comparable, key.values)) else None
 
 
 def _only_value(keys: tuple[Key, ...], tag: int) -> str:
     """The value of a key that has one, and that SQL can compare."""
     key = key_of(keys, tag)
     values = key.values if key is not None else ()
-    return values[0] if len(values) == 1 and len(values[0]) < items.MAXIMUM_KEY_CHARACTERS else ""
+    return values[0] if len(values) == 1 and _is_comparable(values[0]) else ""
+
+
+def _is_comparable(value: str) -> bool:
+    return len(value) < items.MAXIMUM_KEY_CHARACTERS and "\0" not in value
