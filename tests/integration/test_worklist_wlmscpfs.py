@@ -130,14 +130,14 @@ def query(chance: random.Random) -> dict[str, Any]:
         ],
         2,
     ):
-        asked.setdefault(keyword, "" if keyword != "PatientWeight" else None)
+        asked.setdefault(keyword, "")
     return asked
 
 
 def plain(data_set: Dataset) -> dict[str, Any]:
     """The attributes of an answer by keyword: what is missing is empty."""
     return {
-        element.keyword: [plain(one) for one in element.value] if element.VR == "SQ" else str(element.value)
+        element.keyword: [plain(one) for one in element.value] if element.VR == "SQ" else str(element.value or "")
         for element in data_set
         if element.keyword != "SpecificCharacterSet"
     }
