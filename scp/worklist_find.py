@@ -16,11 +16,21 @@ from gateway.matching.keys import Key
 from scp.command_set import Command
 from scp.find import Answers, Asking, FindOperation, NoAnswers, Question
 from scp.statuses import Status
+from worklist import items
 from worklist.items import Status as StepStatus
 from worklist.queries import View, WorklistQuery
 
-# How many tags a log line names.
+# How many tags a log line names, and how much of a value.
 LOGGED_TAGS: Final = 10
+LOGGED_CHARACTERS: Final = 64
+# Keys whose values are in the log: they say what a modality is configured to ask for, and nothing of a patient.
+_LOGGED_VALUES: Final = {
+    items.SCHEDULED_STATION_AE_TITLE: "station",
+    items.MODALITY: "modality",
+    items.SCHEDULED_DATE: "date",
+    items.SCHEDULED_TIME: "time",
+    items.SCHEDULED_PROCEDURE_STEP_STATUS: "step_status",
+}
 
 
 class WorklistFindService:
@@ -116,6 +126,12 @@ def _character_set(encoding: str) -> CharacterSet:
 
 def _said(query: WorklistQuery) -> Mapping[str, str]:
     said = {"query_level": "WORKLIST"}
+    for key in query.compared:
+        if key.tag in _LOGGED_VALUES:
+            said[_LOGGED_VALUES[key.tag]] = key.value.strip(" \0")[:LOGGED_CHARACTERS]
+    others = [name_of(key.tag) for key in query.compared if key.tag not in _LOGGED_VALUES]
+    if others:
+        said["keys"] = ",".join(others[:LOGGED_TAGS])
     if query.unsupported:
         said["ignored_keys"] = ",".join(map(name_of, query.unsupported[:LOGGED_TAGS]))
     return said

@@ -57,6 +57,8 @@ class WorklistQuery:
         asks_for_status = _asks_for_status(keys)
         self._hidden: frozenset[Status] = frozenset() if asks_for_status else view.hidden_statuses
         item_keys = _without(matched, SCHEDULED_PROCEDURE_STEP_SEQUENCE)
+        # What is compared: of the item, and of its Scheduled Procedure Step.
+        self.compared = (*item_keys, *step_keys)
         self.selection = self._selection(item_keys, step_keys, view)
         try:
             self._of_item = Matcher(item_keys, case_sensitive_pn=view.case_sensitive_pn)

@@ -12,8 +12,6 @@ from tests.support.data_sets import element
 from tests.support.standalone import Gateway
 from tests.support.worklist_queries import WorklistQuerier, add_items, an_item, nested
 
-pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR")
-
 NAME = 0x00100010
 NAMES = {
     "ASCII": "Doe^John",
@@ -48,10 +46,8 @@ def name_bytes(answer: Dataset) -> bytes:
 
 
 def asking(key: str, character_set: str | None) -> Dataset:
-    identifier = nested(PatientID=key, PatientName="")
-    if character_set is not None:
-        identifier.SpecificCharacterSet = character_set.split("\\")
-    return identifier
+    terms = character_set.split("\\") if character_set is not None else None
+    return nested(PatientID=key, PatientName="", SpecificCharacterSet=terms)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -19,8 +20,6 @@ from tests.support.rawdicom import Context, RawPeer
 from tests.support.standalone import Gateway
 from tests.support.worklist_queries import WORKLIST, WorklistQuerier, add_items, an_item, nested
 from worklist.items import Status
-
-pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR")
 
 STEP_SEQUENCE = 0x00400100
 ITEMS = 40
@@ -76,8 +75,18 @@ def test_a_key_that_is_not_compared_gives_a_warning(gateway: Gateway, querier: W
     found = querier.find(nested(PatientID="P7", PatientWeight="70", PreMedication="none"))
     assert (found.status, found.pendings) == (0, [0xFF01])
     assert found.answers[0].PatientWeight is None
-    log.expect("C-FIND answered", "query_level=WORKLIST", "ignored_keys=(0010,1030),(0040,0012)")
+    log.expect("C-FIND answered", "query_level=WORKLIST", "keys=(0010,0020)", "ignored_keys=(0010,1030),(0040,0012)")
     assert querier.find(nested(PatientID="P7", PatientWeight="")).pendings == [0xFF00]
+
+
+def test_the_log_says_what_a_modality_asks_for_but_nothing_of_patients(
+    gateway: Gateway, querier: WorklistQuerier
+) -> None:
+    log = Log(gateway)
+    asked = {"Modality": "CT", "ScheduledStationAETitle": "CT1\nFORGED", "ScheduledProcedureStepStartDate": "20240102"}
+    querier.find(nested(PatientID="SECRET", PatientName="SECRET*", **asked))
+    line = log.expect("C-FIND answered", "modality=CT", "date=20240102", "keys=(0010,0010),(0010,0020)", "matches=0")
+    assert "SECRET" not in line and "\nFORGED" not in line and "FORGED" in line
 
 
 @pytest.mark.parametrize(
@@ -154,6 +163,17 @@ def test_cancel_ends_a_query_with_the_next_response(querier: WorklistQuerier) ->
     querier.cancel()  # too late: nothing is answered
     assert len(querier.find(nested(PatientID="")).answers) == ITEMS + 3
     querier.release()
+
+
+def test_modalities_ask_side_by_side(gateway: Gateway) -> None:
+    def ask(number: int) -> list[list[str]]:
+        with WorklistQuerier(gateway.dicom_port) as peer:
+            peer.open()
+            return [peer.names(PatientID=f"P{number}") for _ in range(5)]
+
+    with ThreadPoolExecutor(20) as pool:
+        found = list(pool.map(ask, range(ITEMS)))
+    assert found == [[[f"Name^{number}"]] * 5 for number in range(ITEMS)]
 
 
 def context_result(gateway: Gateway, calling: str = "RAW") -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -45,7 +46,8 @@ def nested(**values: Any) -> Dataset:
     for keyword, value in values.items():
         in_step = keyword in STEP_KEYWORDS or (keyword.startswith("Scheduled") and keyword not in ITEM_KEYWORDS)
         if value is not None:
-            setattr(step if in_step else data_set, keyword, value)
+            with warnings.catch_warnings(action="ignore"):  # keys are no values: pydicom warns of wildcards
+                setattr(step if in_step else data_set, keyword, value)
     if len(step):
         data_set.ScheduledProcedureStepSequence = Sequence([step])
     return data_set

@@ -30,8 +30,6 @@ from worklist.queries import HIDDEN_STATUSES, MAXIMUM_VALUES, View, WorklistQuer
 from worklist.scheduled_start import ScheduledStart
 
 LATIN_1 = CharacterSet(("ISO_IR 100",))
-pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR")
-
 STEP = SCHEDULED_PROCEDURE_STEP_SEQUENCE
 # Values of VRs that have a form of their own: one that is stored, and one that is not.
 VALUES = {

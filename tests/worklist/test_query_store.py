@@ -19,8 +19,6 @@ from worklist import store
 from worklist.items import PATIENT_ID, Item, Status, text_of
 from worklist.queries import View, WorklistQuery
 
-pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR")
-
 SEED: Final = 7
 ITEMS: Final = 150
 QUERIES: Final = 250
