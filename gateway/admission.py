@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from gateway.config import Modality, OrthancOptions
+from gateway.config import Configuration, Modality, OrthancOptions
 
 
 class Verb(Enum):
@@ -37,7 +37,13 @@ class Verb(Enum):
 
 
 # The services that exist: what else is asked for is not supported here, whoever asks.
-OFFERED: Final = frozenset({Verb.ECHO, Verb.STORE, Verb.FIND, Verb.MOVE, Verb.GET})
+OFFERED: Final = frozenset({Verb.ECHO, Verb.STORE, Verb.FIND, Verb.FIND_WORKLIST, Verb.MOVE, Verb.GET})
+
+
+def offered(configuration: Configuration) -> frozenset[Verb]:
+    """The services that this configuration has: there is no worklist where nothing fills it."""
+    return OFFERED if configuration.worklist is not None else OFFERED - {Verb.FIND_WORKLIST}
+
 
 # How many entries of DicomModalities a log line names.
 LOGGED_ENTRIES: Final = 3

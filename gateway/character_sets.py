@@ -1,4 +1,4 @@
-"""Character sets (PS3.3 C.12.1.1.2): identifiers decoded by theirs, answers encoded in `DefaultEncoding` or UTF-8."""
+"""Character sets (PS3.3 C.12.1.1.2): identifiers decoded by theirs, answers encoded in one that holds them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ UTF_8_TERM: Final = "ISO_IR 192"
 # PS3.5 6.1.2.5.3: where the initial character set holds again.
 _DELIMITERS: Final = frozenset(b"\r\n\t\f\\")
 _NAME_DELIMITERS: Final = frozenset(b"\r\n\t\f\\^=")
+# Texts are encoded by pieces between these: after a delimiter nothing of the escape sequences before it counts.
+_PIECES: Final = re.compile(r"([\r\n\t\f\\^=])")
 # pydicom's name for the default repertoire (ISO 646), which it takes for Latin-1.
 _DEFAULT_CODEC: Final = "iso8859"
 # ISO_IR 13 has half-width katakana only; the codec that stands for it, Shift JIS, has more.
@@ -71,13 +73,39 @@ class CharacterSet:
                 return None
             if not all(_can_encode(character, codecs) for character in set(text)):
                 return None  # pydicom would replace it
-            data = bytes(encode_string(text, codecs))
+            data = b"".join(encode_string(piece, codecs) for piece in _PIECES.split(text))
         except (UnicodeError, ValueError):
             return None
         return data if self.decode(data, "PN") == text else None
 
+    def encode_lossy(self, text: str, vr: str) -> bytes:
+        """Encode with a question mark for each character that the set cannot hold.
+
+        Of a person name, ideographic and phonetic groups that it cannot hold are left out if a group before them
+        can be held (PS3.5 6.2.1.1): they say the same again.
+        """
+        if vr == "PN" and "=" in text:
+            return b"\\".join(self._name(name) for name in text.split("\\"))
+        whole = self.encode(text)
+        if whole is not None:
+            return whole
+        return b"".join(data if (data := self.encode(character)) is not None else b"?" for character in text)
+
+    def _name(self, name: str) -> bytes:
+        groups = name.split("=")
+        held = [self.encode(group) if group else b"" for group in groups]
+        if not any(held):
+            return b"=".join(self.encode_lossy(group, "LO") for group in groups)
+        return b"=".join(group or b"" for group in held).rstrip(b"=")
+
 
 UTF_8: Final = CharacterSet((UTF_8_TERM,))
+# The default repertoire, ISO 646. It has no defined term: where it suffices there is no Specific Character Set.
+ASCII: Final = CharacterSet(("",))
+# Those with one byte for each character, the most frequent first.
+SINGLE_BYTE: Final = tuple(
+    CharacterSet((f"ISO_IR {number}",)) for number in (100, 101, 144, 126, 148, 138, 127, 109, 110, 166)
+)
 
 
 def _plain(codec: str) -> str:
@@ -110,6 +138,14 @@ def declared(value: str, default: CharacterSet) -> CharacterSet:
     """What Specific Character Set (0008,0005) with this value declares; `default` where it is empty."""
     terms = tuple(term.strip(" \0") for term in value.split("\\"))
     return CharacterSet(terms) if any(terms) else default
+
+
+def requested(value: str) -> CharacterSet | None:
+    """The character set that a peer's Specific Character Set names, by its proper terms; None for none or unknown."""
+    terms = tuple(_MISSPELT.sub(_spell, term.strip(" \0").upper()) for term in value.split("\\"))
+    if not any(terms) or any(term not in python_encoding for term in terms):
+        return None
+    return CharacterSet(terms)
 
 
 def of_orthanc(name: str) -> CharacterSet:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from gateway.admission import OFFERED, Admission, Verb, is_address
+from gateway.admission import OFFERED, Admission, Verb, is_address, offered
 from gateway.check_lines import Line, describe_certificates
 from gateway.child import Settings
 from gateway.config import Configuration, Modality
@@ -44,7 +44,7 @@ def describe(settings: Settings, configuration: Configuration) -> Iterator[Line]
     yield Line(f"associations are accepted {called}")
     # No AE title is empty: this is what a stranger may do.
     always = Admission(options, {}).permitted("", "")
-    verbs = [_verb(verb) for verb in Verb if verb in always]
+    verbs = [_verb(verb, configuration) for verb in Verb if verb in always]
     yield Line(f"unknown AE titles may do: {', '.join(verbs) or 'nothing'}")
     yield from _modalities(settings, configuration)
     yield from _describe_tls(configuration)
@@ -84,8 +84,10 @@ def _worklist(configuration: Configuration) -> Iterator[Line]:
         yield Line("Worklists.SaveInOrthancDatabase: what Orthanc keeps there is not served")
 
 
-def _verb(verb: Verb) -> str:
+def _verb(verb: Verb, configuration: Configuration) -> str:
     name = {Verb.FIND_WORKLIST: "worklist queries"}.get(verb, f"C-{verb.name}")
+    if verb in OFFERED - offered(configuration):
+        return f"{name} (nothing fills a worklist)"
     return name if verb in OFFERED else f"{name} (not offered yet)"
 
 

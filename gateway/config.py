@@ -21,12 +21,11 @@ from pydantic import (
 )
 
 from gateway import transfer_syntaxes
-from gateway.character_sets import ORTHANC_ENCODINGS
 from gateway.hl7_options import Hl7Section
 from gateway.orthanc_json import ConfigurationError
 from gateway.passcodes import PasscodeHash
 from gateway.quotas.options import QuotasSection
-from gateway.section import NetworkText, Port, Section
+from gateway.section import AeTitle, EncodingName, NetworkText, Port, Section
 from gateway.tls_options import TlsOptions
 from gateway.worklist_options import OrthancWorklists, WorklistFolder, WorklistSection
 
@@ -39,24 +38,6 @@ Seconds = Annotated[float, Field(ge=0, le=365 * 24 * 3600)]
 TransferMode = Literal["Spooled", "Stored"]
 
 
-def _clean_ae_title(value: Any) -> Any:
-    """PS3.5 6.2, VR AE: 16 characters at most, no backslash, no control character, spaces trimmed."""
-    if not isinstance(value, str):
-        return value
-    title = value.strip(" ")
-    if not 1 <= len(title) <= 16 or any(not 32 <= ord(c) <= 126 or c == "\\" for c in title):
-        raise ValueError("expected an AE title of 1 to 16 printable ASCII characters")
-    return title
-
-
-def _known_encoding(name: str) -> str:
-    if name not in ORTHANC_ENCODINGS:
-        raise ValueError(f"expected one of {', '.join(ORTHANC_ENCODINGS)}")
-    return name
-
-
-EncodingName = Annotated[str, AfterValidator(_known_encoding)]
-AeTitle = Annotated[str, BeforeValidator(_clean_ae_title)]
 Uid = Annotated[str, Field(pattern=r"^[0-9.]{1,64}$")]
 
 

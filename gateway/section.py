@@ -2,8 +2,9 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from gateway.character_sets import ORTHANC_ENCODINGS
 from gateway.peers import parse_network
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -28,3 +29,23 @@ class Section(BaseModel):
         strict=True,
         alias_generator=lambda name: "".join(part.capitalize() for part in name.split("_")),
     )
+
+
+def _clean_ae_title(value: Any) -> Any:
+    """PS3.5 6.2, VR AE: 16 characters at most, no backslash, no control character, spaces trimmed."""
+    if not isinstance(value, str):
+        return value
+    title = value.strip(" ")
+    if not 1 <= len(title) <= 16 or any(not 32 <= ord(c) <= 126 or c == "\\" for c in title):
+        raise ValueError("expected an AE title of 1 to 16 printable ASCII characters")
+    return title
+
+
+def _known_encoding(name: str) -> str:
+    if name not in ORTHANC_ENCODINGS:
+        raise ValueError(f"expected one of {', '.join(ORTHANC_ENCODINGS)}")
+    return name
+
+
+EncodingName = Annotated[str, AfterValidator(_known_encoding)]
+AeTitle = Annotated[str, BeforeValidator(_clean_ae_title)]

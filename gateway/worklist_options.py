@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from gateway.durations import read_duration
-from gateway.section import Section
+from gateway.section import AeTitle, EncodingName, Section
 
 MAXIMUM_EXPIRY_S: Final = 10 * 365 * 24 * 3600
 DEFAULT_EXPIRY: Final = "7d"
@@ -20,6 +20,7 @@ def _check_expiry(value: str) -> str:
 
 
 Expiry = Annotated[str, AfterValidator(_check_expiry)] | None
+StatusName = Literal["SCHEDULED", "ARRIVED", "READY", "STARTED", "DEPARTED", "CANCELED", "DISCONTINUED", "COMPLETED"]
 FolderName = Annotated[str, Field(min_length=1)]
 
 
@@ -54,6 +55,25 @@ class WorklistSection(Section):
 
     folders: list[FolderName] = Field(default_factory=list)
     expiry: ExpirySection = Field(default_factory=ExpirySection)
+    # What dcm4chee hides too: steps that have begun, and those that will not be.
+    hidden_statuses: list[StatusName] = Field(default=["STARTED", "DEPARTED", "CANCELED", "DISCONTINUED", "COMPLETED"])
+    partition_by_called_aet: bool = True
+    filter_issuer_aet: bool | None = None
+    limit_answers: Annotated[int, Field(ge=0)] | None = None
+    warn_unsupported_keys: bool = True
+    character_sets: dict[AeTitle, EncodingName] = Field(default_factory=dict)
+
+    def filters_issuer_aet(self, orthanc: "OrthancWorklists") -> bool:
+        """FilterIssuerAet: ours, or Orthanc's where its worklists are enabled."""
+        if self.filter_issuer_aet is not None:
+            return self.filter_issuer_aet
+        return orthanc.enable and orthanc.filter_issuer_aet
+
+    def limit(self, orthanc: "OrthancWorklists") -> int:
+        """LimitAnswers, in the same way; 0 for no limit."""
+        if self.limit_answers is not None:
+            return self.limit_answers
+        return orthanc.limit_answers if orthanc.enable else 0
 
 
 class OrthancWorklists(BaseModel):

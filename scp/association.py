@@ -21,7 +21,7 @@ from pynetdicom.association import Association
 from pynetdicom.transport import AddressInformation
 
 from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from gateway.admission import Admission, Rejection, Verb
+from gateway.admission import Admission, Rejection, Verb, offered
 from gateway.archive.interface import Archives
 from gateway.certificate_names import SubjectBinding, names
 from gateway.config import Configuration
@@ -116,6 +116,7 @@ class Environment:
         self.contexts = ContextPolicy(
             configuration.transfer_syntaxes,
             unknown_sop_class_accepted=configuration.orthanc.unknown_sop_class_accepted,
+            offered=offered(configuration),
         )
         self.idle_timeout: float | None = configuration.orthanc.dicom_scp_timeout or None
         self.ae = AE(ae_title=configuration.orthanc.dicom_aet)

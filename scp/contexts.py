@@ -18,8 +18,8 @@ NO_ROLES: Final[Mapping[str, Role]] = {}
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
 
-# Which service an abstract syntax is for, besides storage. Orthanc 1.10.1 has all of these; those whose verb is in
-# gateway.admission.OFFERED are served here.
+# Which service an abstract syntax is for, besides storage. Orthanc 1.10.1 has all of these; those whose verb is
+# offered (gateway.admission) are served here.
 SERVICES: Final[Mapping[str, Verb]] = {
     VERIFICATION: Verb.ECHO,
     "1.2.840.10008.5.1.4.1.2.1.1": Verb.FIND,  # Patient Root Query/Retrieve - FIND
@@ -87,8 +87,16 @@ class Offer:
 class ContextPolicy:
     """Decides about abstract syntaxes, for all associations of a worker."""
 
-    def __init__(self, transfer_syntaxes: tuple[str, ...], *, unknown_sop_class_accepted: bool) -> None:
+    def __init__(
+        self,
+        transfer_syntaxes: tuple[str, ...],
+        *,
+        unknown_sop_class_accepted: bool,
+        offered: frozenset[Verb] = OFFERED,
+    ) -> None:
+        """`offered`: the services that there are; what is for others is not supported, whoever asks."""
         self._storage_syntaxes = transfer_syntaxes
+        self._offered = offered
         self._unknown_sop_class_accepted = unknown_sop_class_accepted
 
     def offer(
@@ -103,7 +111,7 @@ class ContextPolicy:
             verb = self.verb(uid)
             if verb is None:
                 continue
-            context = self._offered(uid, verb, permitted, roles.get(uid))
+            context = self._context_of(uid, verb, permitted, roles.get(uid))
             if context is None:
                 forbidden[uid] = verb
             else:
@@ -111,7 +119,7 @@ class ContextPolicy:
         retrieves = any(SERVICES.get(str(context.abstract_syntax)) is Verb.GET for context in supported)
         return Offer(supported, forbidden, default_is_both=retrieves)
 
-    def _offered(self, uid: str, verb: Verb, permitted: Set[Verb], role: Role | None) -> PresentationContext | None:
+    def _context_of(self, uid: str, verb: Verb, permitted: Set[Verb], role: Role | None) -> PresentationContext | None:
         if verb is not Verb.STORE:
             return _context(uid, UNCOMPRESSED) if verb in permitted else None
         if Verb.GET not in permitted:
@@ -125,7 +133,7 @@ class ContextPolicy:
         """What a context of this abstract syntax is for; None for what is not served here."""
         service = SERVICES.get(abstract_syntax)
         if service is not None:
-            return service if service in OFFERED else None
+            return service if service in self._offered else None
         if abstract_syntax in STORAGE_CLASSES:
             return Verb.STORE
         unknown = 0 < len(abstract_syntax) <= MAXIMUM_UID_CHARACTERS and abstract_syntax not in UID_dictionary

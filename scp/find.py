@@ -7,7 +7,8 @@ listened to.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.archive.interface import Archives, ArchiveUnavailable, Level, Query, TooBroad
@@ -28,6 +29,23 @@ _ALWAYS: Final = (Key(QUERY_RETRIEVE_LEVEL, "CS"), Key(RETRIEVE_AE_TITLE, "AE"))
 _CANCELLED: Final = Answer(Status.FIND_CANCELLED, "cancelled by the peer")
 
 
+class NoAnswers(Exception):
+    """What would answer cannot do so now. The text is for the peer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The answers to one query: encoded identifiers as they are found, and how many may be sent; None for any.
+
+    `pending` is the status of each. `said` is for the log.
+    """
+
+    matches: Iterator[bytes]
+    limit: int | None = None
+    pending: Status = Status.FIND_PENDING
+    said: Mapping[str, str] = field(default_factory=dict)
+
+
 class FindService:
     """What the queries of a worker share: archives, options."""
 
@@ -39,20 +57,18 @@ class FindService:
     def operation(self, association: Asking, context_id: int, request: Command, identifier: bytes) -> FindOperation:
         """Make a request ready to be run."""
         question = question_of(association, context_id, request, identifier)
-        return FindOperation(self, association, question)
+        return FindOperation(self._answers, association, question)
 
-    def query(self, question: Question) -> Query:
-        """Decode the identifier. Raises InvalidQuery."""
+    def _answers(self, question: Question) -> Answers:
+        """Decode the identifier and ask the archive. Raises InvalidQuery at once, the others of Archive.find later."""
         keys = read_keys(question.identifier, question.transfer_syntax, self._character_set)
-        return Query(level_of(question.abstract_syntax, keys), keys)
-
-    def answers(self, question: Question, query: Query) -> Iterator[bytes]:
-        """Yield encoded matches as they are found. Raises InvalidQuery at once, the others of Archive.find later."""
+        query = Query(level_of(question.abstract_syntax, keys), keys)
         asked_for = (*query.keys, *(key for key in _ALWAYS if key_of(query.keys, key.tag) is None))
         encoder = AnswerEncoder(asked_for, question.transfer_syntax, self._character_set)
-        return map(encoder.encode, self._archives.of(question.called_ae_title).find(query))
+        matches = map(encoder.encode, self._archives.of(question.called_ae_title).find(query))
+        return Answers(matches, self._limit(query.level), said={"query_level": query.level.name})
 
-    def limit(self, level: Level) -> int | None:
+    def _limit(self, level: Level) -> int | None:
         """LimitFindInstances or LimitFindResults; None for no limit."""
         options = self._options
         return (options.limit_find_instances if level is Level.IMAGE else options.limit_find_results) or None
@@ -61,8 +77,8 @@ class FindService:
 class FindOperation:
     """One query (scp.operations.Operation)."""
 
-    def __init__(self, service: FindService, association: Asking, question: Question) -> None:
-        self._service = service
+    def __init__(self, answers: Callable[[Question], Answers], association: Asking, question: Question) -> None:
+        self._answers = answers
         self._association = association
         self._upper_layer = association.upper_layer
         self._writer = PeerWriter(association.upper_layer, SEND_TIMEOUT_S)
@@ -83,36 +99,38 @@ class FindOperation:
     def run(self) -> None:
         """See Operation."""
         started = time.monotonic()
-        level = ""
+        said: Mapping[str, str] = {}
         try:
-            query = self._service.query(self._question)
-            level = query.level.name
-            answer = self._send_matches(self._service.answers(self._question, query), self._service.limit(query.level))
+            answers = self._answers(self._question)
+            said = answers.said
+            answer = self._send_matches(answers)
         except InvalidQuery as error:
             status = Status.FIND_DOES_NOT_MATCH if error.mismatch else Status.FIND_UNABLE
             answer = Answer(status, str(error), error.tag)
         except ArchiveUnavailable as error:
             answer = Answer(Status.FIND_OUT_OF_RESOURCES, f"the archive does not answer: {error}")
+        except NoAnswers as error:
+            answer = Answer(Status.FIND_OUT_OF_RESOURCES, str(error))
         except TooBroad as error:
             answer = Answer(Status.FIND_OUT_OF_RESOURCES, f"the query matches too much: {error}")
         if answer is None:
             return  # nobody is there any more
-        self._end(answer, level, time.monotonic() - started)
+        self._end(answer, said, time.monotonic() - started)
 
-    def _send_matches(self, answers: Iterator[bytes], limit: int | None) -> Answer | None:
+    def _send_matches(self, answers: Answers) -> Answer | None:
         """Send one response for each; None when the peer does not want to hear an end."""
         question = self._question
         size = self._association.peer_maximum_pdu_bytes
-        pending = encode_response(question.request, Status.FIND_PENDING.code, data_set=True)
+        pending = encode_response(question.request, answers.pending.code, data_set=True)
         command = p_data_tf(question.context_id, pending, size)
-        for answer in answers:
+        for answer in answers.matches:
             self._listen()
             if not self._is_associated:
                 return None
             if self._cancelled:
                 return _CANCELLED
-            if self._sent == limit:
-                return Answer(Status.FIND_CANCELLED, f"more than {limit} matches")
+            if self._sent == answers.limit:
+                return Answer(Status.FIND_CANCELLED, f"more than {answers.limit} matches")
             self._send(command + p_data_tf(question.context_id, answer, size, data_set=True))
             self._sent += 1
         self._listen()
@@ -120,10 +138,10 @@ class FindOperation:
             return None
         return _CANCELLED if self._cancelled else SUCCESS
 
-    def _end(self, answer: Answer, level: str, seconds: float) -> None:
+    def _end(self, answer: Answer, said: Mapping[str, str], seconds: float) -> None:
         question = self._question
         status = f"0x{answer.status.code:04X}"
-        done = {"query_level": level, "matches": self._sent, "seconds": round(seconds, 3)}
+        done = {**said, "matches": self._sent, "seconds": round(seconds, 3)}
         if answer.status in (Status.SUCCESS, Status.FIND_CANCELLED):
             reason = {"reason": answer.comment} if answer.comment else {}
             self._log.info("C-FIND answered", status=status, **reason, **done)

@@ -12,6 +12,7 @@ from scp.services import Begin
 
 _PATIENT_ROOT = "1.2.840.10008.5.1.4.1.2.1"
 _STUDY_ROOT = "1.2.840.10008.5.1.4.1.2.2"
+_MODALITY_WORKLIST_FIND = "1.2.840.10008.5.1.4.31"
 
 
 def service_table(
@@ -21,7 +22,7 @@ def service_table(
     find = FindService(configuration, archives)
     move = MoveService(configuration, modalities, drivers)
     get = GetService(configuration, archives)
-    return {
+    table: dict[tuple[str, int], Begin] = {
         (f"{_PATIENT_ROOT}.1", C_FIND_RQ): find.operation,
         (f"{_STUDY_ROOT}.1", C_FIND_RQ): find.operation,
         (f"{_PATIENT_ROOT}.2", C_MOVE_RQ): move.operation,
@@ -29,3 +30,14 @@ def service_table(
         (f"{_PATIENT_ROOT}.3", C_GET_RQ): get.operation,
         (f"{_STUDY_ROOT}.3", C_GET_RQ): get.operation,
     }
+    if configuration.worklist is not None:
+        table[_MODALITY_WORKLIST_FIND, C_FIND_RQ] = _worklist(configuration)
+    return table
+
+
+def _worklist(configuration: Configuration) -> Begin:
+    # Imported here: who has no worklist does not pay for its database with time and memory.
+    from gateway.database import connect
+    from scp.worklist_find import WorklistFindService
+
+    return WorklistFindService(configuration, connect(configuration)).operation

@@ -30,6 +30,9 @@ class Status(Enum):
     CANNOT_UNDERSTAND = StatusText(0xC000, "Error: Cannot understand", "PS3.4 B.2.3")
 
     FIND_PENDING = StatusText(0xFF00, "Pending: Matches are continuing", "PS3.4 C.4.1.1.4")
+    FIND_PENDING_WARNING = StatusText(
+        0xFF01, "Pending: Matches are continuing, one or more Optional Keys were not supported", "PS3.4 K.4.1.1.4"
+    )
     FIND_CANCELLED = StatusText(0xFE00, "Cancel: Matching terminated", "PS3.4 C.4.1.1.4")
     FIND_OUT_OF_RESOURCES = StatusText(0xA700, "Refused: Out of Resources", "PS3.4 C.4.1.1.4")
     FIND_DOES_NOT_MATCH = StatusText(0xA900, "Error: Identifier does not match SOP Class", "PS3.4 C.4.1.1.4")

@@ -12,7 +12,7 @@ unset PYTHONHOME PYTHONPATH
 packages=(orthanc orthanc-python orthanc-dicomweb dcmtk python3-venv)
 target=.
 if [ "${1:-}" = test ]; then
-    packages+=(strace libgdcm-tools openssl postgresql-15)
+    packages+=(strace libgdcm-tools python3-odil openssl postgresql-15)
     target='.[test]'
 fi
 

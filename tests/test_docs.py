@@ -9,6 +9,7 @@ from typing import Any, Final
 import pytest
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
+from pydicom.datadict import dictionary_description
 
 from gateway import (
     IMPLEMENTATION_CLASS_UID,
@@ -24,6 +25,7 @@ from gateway.forwarding import verdicts
 from gateway.forwarding.verdicts import Reply, Verdict
 from gateway.hl7_character_sets import find_codec
 from gateway.hl7_options import Hl7Section
+from gateway.matching.attributes import name_of, vr_of
 from gateway.quotas.options import QuotaRule, QuotasSection
 from gateway.tls_policy import RECOMMENDED, SUITES
 from gateway.transfer_syntaxes import PREFERENCE
@@ -31,6 +33,7 @@ from gateway.worklist_options import ExpirySection, OrthancWorklists, WorklistSe
 from scp.contexts import STORAGE_CLASSES
 from scp.statuses import Status
 from scp.tls_connection import REASONS
+from worklist import matching_keys
 from worklist.hl7.errors import MEANINGS
 
 ROOT: Final = Path(__file__).parent.parent
@@ -141,6 +144,17 @@ def indented_blocks(text: str) -> Iterator[str]:
 def test_statuses_of_conformance_are_those_of_the_code() -> None:
     described = [tuple(row[:3]) for row in rows(section(CONFORMANCE, "#### Statuses"))]
     assert described == [(f"0x{s.code:04X}", s.value.name, s.value.source) for s in Status]
+
+
+def test_worklist_attributes_of_conformance_are_those_of_the_code() -> None:
+    def expected(attributes: matching_keys.Attributes, above: str = "") -> Iterator[list[str]]:
+        for tag, attribute in sorted(attributes.items()):
+            what = "matched" if attribute.is_matched else "returned"
+            yield [f"{above}{name_of(tag)}", dictionary_description(tag), vr_of(tag), what]
+            yield from expected(attribute.items, f"{above}> ")
+
+    described = [row for row in rows(section(CONFORMANCE, "### Modality Worklist")) if row[0].lstrip("> ")[0] == "("]
+    assert described == list(expected(matching_keys.ATTRIBUTES))
 
 
 def test_transfer_syntaxes_of_conformance_are_in_the_order_of_preference() -> None:

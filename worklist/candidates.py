@@ -1,7 +1,8 @@
 """Which items a query could match, by the keys that are in SQL. gateway.matching decides about them."""
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, select, tuple_
@@ -30,8 +31,10 @@ class Selection:
     last_day: str = ""
     modalities: Collection[str] | None = None
     patient_ids: Collection[str] | None = None
-    # The key as it was asked, wildcards and all: its beginning, folded, selects.
+    # The key as it was asked, wildcards and all: what every name that it matches begins with and holds, selects.
     patient_name: str = ""
+    # The same for keys with wildcards, by column of worklist.tables.ITEMS.
+    patterns: Mapping[str, str] = field(default_factory=dict)
     accession_numbers: Collection[str] | None = None
     requested_procedure_ids: Collection[str] | None = None
     scheduled_procedure_step_ids: Collection[str] | None = None
@@ -102,10 +105,13 @@ def _conditions(selection: Selection) -> list[ColumnElement[Any]]:
         titles = [clean_key(title) for title in selection.stations]
         days = _days(STATIONS.c.scheduled_date, selection)
         conditions.append(c.id.in_(select(STATIONS.c.item).where(STATIONS.c.station.in_(titles), *days)))
-    prefix = _prefix(selection.patient_name)
-    if prefix:
-        named = NAMES.c.name.between(prefix, prefix + _LAST_CHARACTER)
-        conditions.append(c.id.in_(select(NAMES.c.item).where(named)))
+    named = _like(NAMES.c.name, _name_pattern(selection.patient_name))
+    if named:
+        conditions.append(c.id.in_(select(NAMES.c.item).where(*named)))
+    for column_name, pattern in selection.patterns.items():
+        # in a table of its own SQLite reads nothing but the column's index
+        other = ITEMS.alias()
+        conditions.append(c.id.in_(select(other.c.id).where(*_like(other.c[column_name], pattern))))
     return conditions
 
 
@@ -118,10 +124,18 @@ def _days(column: ColumnElement[str], selection: Selection) -> list[ColumnElemen
     return conditions
 
 
-def _prefix(pattern: str) -> str:
-    """What every name that the key matches begins with, in one of its component groups."""
-    group = next((group for group in pattern.split("=") if group.strip("* ^")), "")
-    beginning = clean_key(normal_name(group, case_sensitive=False))
-    for wildcard in "*?":
-        beginning = beginning.split(wildcard, 1)[0]
-    return beginning
+def _like(column: ColumnElement[str], pattern: str) -> list[ColumnElement[Any]]:
+    """What all values have in common that match a key with wildcards: their beginning, and the longest piece."""
+    beginning, *others = re.split(r"[*?]+", pattern)
+    longest = max(others, key=len, default="")
+    conditions: list[ColumnElement[Any]] = []
+    if beginning:
+        conditions.append(column.between(beginning, beginning + _LAST_CHARACTER))
+    if len(longest) > len(beginning):
+        conditions.append(column.contains(longest, autoescape=True))
+    return conditions
+
+
+def _name_pattern(name: str) -> str:
+    """What one of the component groups of every name that the key matches is like."""
+    return normal_name(next((group for group in name.split("=") if group.strip("* ^")), ""), case_sensitive=False)

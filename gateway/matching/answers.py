@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
+from collections.abc import Sequence
 from typing import Final
 
-from gateway.character_sets import UTF_8, CharacterSet
+from gateway.character_sets import ASCII, UTF_8, CharacterSet
 from gateway.matching.attributes import TEXT_VRS, Attributes, Element, creator_tag
 from gateway.matching.identifier import (
     EXPLICIT_VR_BIG_ENDIAN,
@@ -28,25 +30,37 @@ class _CannotHold(Exception):
 class AnswerEncoder:
     """Encodes the answers to one query: its keys in the order of their tags, missing ones without a value."""
 
-    def __init__(self, keys: tuple[Key, ...], transfer_syntax_uid: str, character_set: CharacterSet) -> None:
-        """Answers are in `character_set`, those that it cannot hold in UTF-8."""
+    def __init__(
+        self,
+        keys: tuple[Key, ...],
+        transfer_syntax_uid: str,
+        character_set: CharacterSet,
+        alternatives: Sequence[CharacterSet] = (UTF_8,),
+    ) -> None:
+        """Answers are in `character_set`, those that it cannot hold in the first alternative that can.
+
+        What the last one cannot hold either is replaced (CharacterSet.encode_lossy).
+        """
         self._keys = sorted(keys, key=lambda key: key.tag)
         self._implicit = transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN
         self._order = ">" if transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN else "<"
-        self._character_set = character_set
+        (*self._preferred, self._last) = character_set, *alternatives
+        # Values in which characters were replaced.
+        self.replaced = 0
 
     def encode(self, attributes: Attributes) -> bytes:
         """One answer. Its Specific Character Set is said here, whatever `attributes` say."""
-        try:
-            return self._data_set(self._keys, attributes, self._character_set, outermost=True)
-        except _CannotHold:
-            return self._data_set(self._keys, attributes, UTF_8, outermost=True)
+        for character_set in self._preferred:
+            with contextlib.suppress(_CannotHold):
+                return self._data_set(self._keys, attributes, character_set, outermost=True)
+        return self._data_set(self._keys, attributes, self._last, outermost=True)
 
     def _data_set(
         self, keys: list[Key], attributes: Attributes, character_set: CharacterSet, *, outermost: bool = False
     ) -> bytes:
         parts = []
-        if outermost:
+        # PS3.4 C.2.2.2: Specific Character Set never has zero length
+        if outermost and character_set != ASCII:
             parts.append(self._element(SPECIFIC_CHARACTER_SET, "CS", "\\".join(character_set.terms).encode("ascii")))
         for key in keys:
             if key.tag == SPECIFIC_CHARACTER_SET or not key.tag & 0xFFFF:
@@ -82,10 +96,16 @@ class AnswerEncoder:
         if vr in TEXT_VRS:
             data = character_set.encode(text)
             if data is None:
-                raise _CannotHold
+                data = self._replace(text, vr, character_set)
         else:
             data = text.encode("latin-1", "replace")
         return data + (b"\0" if vr in ("UI", "OB", "UN") else b" ") * (len(data) % 2)
+
+    def _replace(self, text: str, vr: str, character_set: CharacterSet) -> bytes:
+        if character_set is not self._last:
+            raise _CannotHold
+        self.replaced += 1
+        return character_set.encode_lossy(text, vr)
 
     def _element(self, tag: int, vr: str, value: bytes) -> bytes:
         value += b" " * (len(value) % 2)

@@ -70,7 +70,7 @@ def test_modalities_that_do_not_mean_what_they_say_are_named(tmp_path: Path) -> 
             },
         )
     )
-    assert "unknown AE titles may do: C-ECHO, C-STORE, worklist queries (not offered yet)" in said
+    assert "unknown AE titles may do: C-ECHO, C-STORE, worklist queries (nothing fills a worklist)" in said
     assert "modalities are those of Orthanc, asked for every 5 s; until it answers (on its own: besides" in said
     assert "the 3 in this file" in said
     assert "DicomModalities.name: Host is no address: DicomCheckModalityHost refuses this modality" in said

@@ -78,8 +78,8 @@ def built_in(make_orthanc: MakeOrthanc, tmp_path: Path) -> Orthanc:
 def test_storage_classes_are_those_of_the_built_in_scp_and_the_newer_ones_of_pynetdicom(
     built_in: Orthanc, start_gateway: StartGateway
 ) -> None:
-    permitted = {f"DicomAlwaysAllow{verb}": True for verb in ("Find", "Get", "Move")}
-    uids, gateway = _known_uids(), start_gateway(**permitted)
+    permitted = {f"DicomAlwaysAllow{verb}": True for verb in ("Find", "FindWorklist", "Get", "Move")}
+    uids, gateway = _known_uids(), start_gateway(**permitted, Worklists={"Enable": True})
     theirs, ours = _accepted(built_in.dicom_port, uids), _accepted(gateway.dicom_port, uids)
     assert len(theirs) > 100
     assert theirs - ours == {uid for uid, verb in SERVICES.items() if verb not in OFFERED}

@@ -1,8 +1,12 @@
 """Which service an abstract syntax is for, and what becomes of it with and without permission."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from gateway.admission import OFFERED, Verb
+from gateway.admission import OFFERED, Verb, offered
+from gateway.config import parse
 from gateway.transfer_syntaxes import PREFERENCE, UNCOMPRESSED
 from scp.contexts import SERVICES, STORAGE_CLASSES, ContextPolicy
 from tests.support.rawdicom import CT_IMAGE
@@ -24,14 +28,28 @@ def test_service_that_does_not_exist_here_is_not_forbidden_but_unsupported(
 
 
 @pytest.mark.parametrize(("uid", "verb"), SERVICES.items())
-def test_service_that_is_offered_is_for_those_who_may_use_it(
-    policy: ContextPolicy, monkeypatch: pytest.MonkeyPatch, uid: str, verb: Verb
-) -> None:
-    monkeypatch.setattr("scp.contexts.OFFERED", frozenset(Verb))
+def test_service_that_is_offered_is_for_those_who_may_use_it(uid: str, verb: Verb) -> None:
+    policy = ContextPolicy(PREFERENCE, unknown_sop_class_accepted=True, offered=frozenset(Verb))
     (context,) = policy.offer({verb}, [uid]).supported
     assert (context.abstract_syntax, tuple(context.transfer_syntax)) == (uid, UNCOMPRESSED)
     offer = policy.offer(frozenset(Verb) - {verb}, [uid])
     assert (offer.supported, offer.forbidden) == ([], {uid: verb})
+
+
+@pytest.mark.parametrize(
+    ("content", "is_on"),
+    [
+        ({}, False),
+        ({"DicomGateway": {"Worklist": {}}}, True),
+        ({"Worklists": {"Enable": True, "Database": "x"}}, True),
+        ({"Worklists": {"Enable": False, "Database": "x"}}, False),
+    ],
+)
+def test_the_worklist_is_offered_where_something_fills_it(content: dict[str, Any], is_on: bool) -> None:
+    services = offered(parse(content, Path("/")))
+    assert services == (OFFERED if is_on else OFFERED - {Verb.FIND_WORKLIST})
+    policy = ContextPolicy(PREFERENCE, unknown_sop_class_accepted=True, offered=services)
+    assert policy.verb("1.2.840.10008.5.1.4.31") is (Verb.FIND_WORKLIST if is_on else None)
 
 
 def test_storage_has_every_transfer_syntax(policy: ContextPolicy) -> None:

@@ -15,7 +15,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 
-from tests.support.data_sets import EXPLICIT, encode
+from tests.support.data_sets import BIG_ENDIAN, EXPLICIT, IMPLICIT, encode
 from tests.support.rawdicom import COMMAND, DATA_SET, LAST, Context, RawPeer, Response, command_set, p_data, pdv
 
 PATIENT_ROOT: Final = "1.2.840.10008.5.1.4.1.2.1.1"
@@ -96,7 +96,7 @@ class Querier(RawPeer):
             length, _context, control = struct.unpack_from(">LBB", pdu.body)
             assert control & COMMAND == DATA_SET
             data += pdu.body[6 : 4 + length]
-        return response, read_dataset(BytesIO(data), self.syntax == "1.2.840.10008.1.2", True)
+        return response, read_dataset(BytesIO(data), self.syntax == IMPLICIT, self.syntax != BIG_ENDIAN)
 
     def all_answers(self) -> Found:
         answers = []

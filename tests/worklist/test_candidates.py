@@ -61,7 +61,17 @@ def test_each_key_selects(database: Database) -> None:
     ):
         assert numbers(database, selection) == [], selection
     assert numbers(database, Selection(patient_name="mÜll?r*")) == [two]
-    assert numbers(database, Selection(patient_name="*a^*")) == [one, two]
+    assert numbers(database, Selection(patient_name="*a^*")) == [one]
+    assert numbers(database, Selection(patient_name="*?*")) == [one, two]
+    for pattern, expected in (
+        ("P?", [one, two]),
+        ("?1", [one]),
+        ("*2*", [two]),
+        ("P1*", [one]),
+        ("%", []),
+        ("*_*", []),
+    ):
+        assert numbers(database, Selection(patterns={"patient_id": pattern})) == expected, pattern
     assert numbers(database, Selection(first_day="20261122", partitions=["", "WEST"])) == [two]
 
 
