@@ -1,7 +1,7 @@
 """An association as acceptor, on one thread: negotiation, messages, end.
 
-Replaces `Association.run_reactor` and its polling, and ACSE's negotiation as acceptor; all services but C-STORE and
-C-ECHO remain pynetdicom's. Written for pynetdicom 3.0.4.
+Replaces `Association.run_reactor` and its polling, ACSE's negotiation as acceptor, and pynetdicom's service classes.
+Written for pynetdicom 3.0.4.
 """
 
 import contextlib
@@ -211,8 +211,9 @@ class AcceptedAssociation(Association):
             return None
         if field == C_STORE_RQ and verb is not Verb.STORE:
             return Answer(Status.SOP_CLASS_NOT_SUPPORTED, "the presentation context is not for storage")
-        if field not in (C_STORE_RQ, C_ECHO_RQ) and verb is not None:
-            return Answer(Status.UNRECOGNIZED_OPERATION, f"command 0x{field:04X} on a context for {verb.name}")
+        if field not in (C_STORE_RQ, C_ECHO_RQ):
+            service = verb.name if verb is not None else "nothing"
+            return Answer(Status.UNRECOGNIZED_OPERATION, f"command 0x{field:04X} on a context for {service}")
         return None
 
     def run_reactor(self) -> None:
@@ -381,9 +382,6 @@ class AcceptedAssociation(Association):
         while not self.upper_layer.is_closed:
             self.upper_layer.step()
             self.operations.run()
-            context_id, message = self.dimse.get_msg(block=False)
-            if message and context_id is not None:
-                self._serve_request(message, context_id)
             if self.acse.is_release_requested():
                 self.acse.send_release(is_response=True)
                 self.is_released = True

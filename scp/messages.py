@@ -1,14 +1,10 @@
 """DIMSE messages (PS3.7 6.3) put together from presentation data values, each given to the service it is for.
 
-C-STORE and C-ECHO are served right here; responses go to who sent the request (scp/requests.py); other messages go
-on to pynetdicom's own DIMSE provider, unless their presentation context is for storage or verification, which have
-no others.
+C-STORE and C-ECHO are served right here; responses go to who sent the request (scp/requests.py); other requests begin
+an operation (scp/services.py).
 """
 
 from typing import Any, Final, Protocol
-
-from pynetdicom.association import Association
-from pynetdicom.pdu_primitives import P_DATA
 
 from scp import command_set
 from scp.command_set import (
@@ -30,10 +26,8 @@ from scp.statuses import SUCCESS, Answer
 _COMMAND_BIT: Final = 0x01
 _LAST_BIT: Final = 0x02
 
-# Identifiers and N-SERVICE data sets; storage commitment of 10,000 instances has about 2 MB.
-MAXIMUM_IDENTIFIER_BYTES: Final = 16 * 1024 * 1024
-
-
+# Data sets of normalized services; storage commitment of 10,000 instances has about 2 MB.
+MAXIMUM_DATA_SET_BYTES: Final = 16 * 1024 * 1024
 # Keys of C-FIND; lists of UIDs may be long.
 MAXIMUM_QUERY_BYTES: Final = 1024 * 1024
 _QUERIES: Final = frozenset({C_FIND_RQ})
@@ -86,31 +80,6 @@ class _Refused:
         """There is nothing to drop."""
 
 
-class _Identifier:
-    """A message for pynetdicom: handed over PDV by PDV, as one whole fragment each."""
-
-    def __init__(self, association: Association, context_id: int, command: bytes) -> None:
-        self._association = association
-        self._context_id = context_id
-        self._fragment = bytearray()
-        self._total = 0
-        self._hand_over(bytes([_COMMAND_BIT | _LAST_BIT]) + command)
-
-    def add(self, control: int, piece: memoryview, complete: bool) -> None:
-        self._total += len(piece)
-        if self._total > MAXIMUM_IDENTIFIER_BYTES:
-            raise InvalidPdu(f"identifier of more than {MAXIMUM_IDENTIFIER_BYTES} bytes")
-        self._fragment += piece
-        if complete:
-            self._hand_over(bytes([control]) + self._fragment)
-            self._fragment.clear()
-
-    def _hand_over(self, fragment: bytes) -> None:
-        primitive = P_DATA()
-        primitive.presentation_data_value_list.append((self._context_id, fragment))
-        self._association.dimse.receive_primitive(primitive)
-
-
 class _Query:
     """The data set of an operation: small, and kept until it is complete."""
 
@@ -118,7 +87,7 @@ class _Query:
         self._operations = operations
         self._context_id = context_id
         self._command = command
-        self._limit = MAXIMUM_QUERY_BYTES if command.field in _QUERIES else MAXIMUM_IDENTIFIER_BYTES
+        self._limit = MAXIMUM_QUERY_BYTES if command.field in _QUERIES else MAXIMUM_DATA_SET_BYTES
         self._identifier = bytearray()
 
     def add(self, control: int, piece: memoryview, complete: bool) -> None:
@@ -152,7 +121,7 @@ class MessageReceiver:
         self._command: Command | None = None
         self._context_id = 0
         self._data_set: IncomingDataSet | None = None
-        self._identifier: _Identifier | _Query | _ResponseDataSet | None = None
+        self._identifier: _Query | _ResponseDataSet | None = None
 
     def on_pdv(self, context_id: int, control: int, piece: memoryview, complete: bool) -> None:
         """See DataHandler. A message may be split into PDVs and PDUs in any way (PS3.8 Annex E.1)."""
@@ -211,11 +180,8 @@ class MessageReceiver:
                 self._finish()
         elif command.field == C_ECHO_RQ:
             self._association.respond(context_id, command, SUCCESS)
-        elif self._association.is_operation(context_id, command.field):
-            self._operate(context_id, command)
         else:
-            identifier = _Identifier(self._association, context_id, data)
-            self._identifier = identifier if command.data_set_type != NO_DATA_SET else None
+            self._operate(context_id, command)
 
     def _operate(self, context_id: int, command: Command) -> None:
         operations = self._association.operations

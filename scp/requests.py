@@ -2,7 +2,7 @@
 
 The sub-operations of C-GET go out on the association that the peer opened, those of C-MOVE and the reports of storage
 commitment on one of ours. While a response is awaited the association is read as always: other messages of the
-peer are served, C-CANCEL reaches pynetdicom's `cancel_req`, the rest waits in its queue.
+peer are served, and C-CANCEL reaches the operation that it is for.
 """
 
 import time

@@ -5,14 +5,13 @@ import re
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from pydicom.dataset import Dataset
-from pynetdicom import AE, evt
+from pynetdicom import AE
 from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation, UserIdentityNegotiation
 from pynetdicom.presentation import PresentationContext, build_context, build_role
 
@@ -49,11 +48,10 @@ PRINTED_CONTEXT: Final = re.compile(
 
 @dataclass
 class Acceptor:
-    """Associations in this process, with what they offer and which of pynetdicom's services they have."""
+    """Associations in this process, with what they offer."""
 
     environment: Environment
     offered: list[PresentationContext] = field(default_factory=list)
-    handlers: list[tuple[Any, Callable[..., Any]]] = field(default_factory=list)
     port: int = 0
     associations: list[AcceptedAssociation] = field(default_factory=list)
 
@@ -65,8 +63,6 @@ class Acceptor:
             except OSError:
                 return
             association = AcceptedAssociation(self.environment, connection, address, lambda: None)
-            for event, handler in self.handlers:
-                association.bind(event, handler)
             self.associations.append(association)
             association.start()
 
@@ -176,25 +172,6 @@ def test_getscu_reads_the_roles_that_it_was_given(acceptor: Acceptor) -> None:
         "CTImageStorage": "SCP",
         "MRImageStorage": "Default",
     }
-
-
-def test_findscu_is_answered_by_pynetdicoms_own_service(acceptor: Acceptor) -> None:
-    seen: list[Any] = []
-
-    def on_find(event: Any) -> Iterator[tuple[int, Dataset | None]]:
-        seen.append((event.assoc.requestor.ae_title, event.context.transfer_syntax, event.identifier.StudyInstanceUID))
-        answer = Dataset()
-        answer.QueryRetrieveLevel = "STUDY"
-        answer.PatientID = "FOUND"
-        yield 0xFF00, answer
-
-    acceptor.offered.append(_supported(FIND_PATIENT_STUDY_ONLY, IMPLICIT))
-    acceptor.handlers.append((evt.EVT_C_FIND, on_find))
-    keys = ("-k", "0008,0052=STUDY", "-k", "0020,000D=1.2.3")
-    printed = _dcmtk("findscu", acceptor.port, "-aet", "FINDER", "-O", *keys)
-    assert seen == [("FINDER", IMPLICIT, "1.2.3")]
-    assert re.search(r"\(0010,0020\) LO \[FOUND ?\]", printed)
-    assert "Success: Matching is complete" in printed
 
 
 def test_pynetdicom_as_requestor_gets_contexts_roles_and_what_we_say_of_ourselves(acceptor: Acceptor) -> None:

@@ -19,7 +19,6 @@ import pytest
 from pynetdicom import AE, _config, fsm, pdu, sop_class
 from pynetdicom.acse import ACSE
 from pynetdicom.association import Association, ServiceUser
-from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import A_ASSOCIATE, UserIdentityNegotiation
 from pynetdicom.presentation import PresentationContext
@@ -31,7 +30,6 @@ PINNED: Final = "3.0.4"
 
 UPPER_LAYER: Final = "scp/upper_layer.py"
 ASSOCIATION: Final = "scp/association.py"
-MESSAGES: Final = "scp/messages.py"
 CONTEXTS: Final = "scp/contexts.py"
 ASSOCIATE_REQUEST: Final = "scp/associate_request.py"
 PRIMITIVES: Final = "scp/associate_primitives.py"
@@ -45,7 +43,6 @@ DIGESTS: Final[list[tuple[Any, str, str]]] = [
     (Association.set_socket, "235681dc751728fb", UPPER_LAYER),
     (Association.run_reactor, "ed8bbbe3b3d6ddae", ASSOCIATION),
     (Association._run_reactor, "f28838c5559e462a", ASSOCIATION),
-    (Association._serve_request, "2f24c1759cdf6c8c", ASSOCIATION),
     (Association._abort_blocking, "10b43ef8c63c6764", ASSOCIATION),
     (Association.kill, "8f9713666a7f4cff", ASSOCIATION),
     (ACSE._negotiate_as_acceptor, "fffd360957c42a8e", ASSOCIATION),
@@ -60,8 +57,6 @@ DIGESTS: Final[list[tuple[Any, str, str]]] = [
     (AssociationSocket.send, "1ea8158c0b51faca", UPPER_LAYER),
     (AssociationSocket.close, "c726c8db53813d55", UPPER_LAYER),
     (AssociationSocket._shutdown_socket, "e2b2628faa81a578", UPPER_LAYER),
-    (DIMSEServiceProvider.receive_primitive, "5f99c86b14a15cef", MESSAGES),
-    (DIMSEServiceProvider.get_msg, "890e3e04283f5aeb", ASSOCIATION),
     (pynetdicom.presentation.negotiate_as_acceptor, "d5413f08f0ac7b32", NEGOTIATION),
     (PresentationContext, "945149f63930ecec", NEGOTIATION),
     (A_ASSOCIATE, "c076f97d6c05831a", PRIMITIVES),
@@ -110,7 +105,6 @@ def test_source_is_that_of_the_release_that_scp_was_written_for(source: Any, exp
     [
         (Association.__init__, ["self", "ae", "mode"], ASSOCIATION),
         (Association.set_socket, ["self", "socket"], UPPER_LAYER),
-        (Association._serve_request, ["self", "msg", "context_id"], ASSOCIATION),
         (ACSE.__init__, ["self", "assoc"], ASSOCIATION),
         (ACSE.send_reject, ["self", "result", "source", "diagnostic"], ASSOCIATION),
         (ACSE.send_release, ["self", "is_response"], ASSOCIATION),
@@ -133,8 +127,6 @@ def test_source_is_that_of_the_release_that_scp_was_written_for(source: Any, exp
         (AssociationSocket.close, ["self"], UPPER_LAYER),
         (AssociationSocket.connect, ["self", "primitive"], UPPER_LAYER),
         (AddressInformation.from_tuple, ["address_info"], ASSOCIATION),
-        (DIMSEServiceProvider.receive_primitive, ["self", "primitive"], MESSAGES),
-        (DIMSEServiceProvider.get_msg, ["self", "block"], ASSOCIATION),
         (pynetdicom.presentation.build_context, ["abstract_syntax", "transfer_syntax"], CONTEXTS),
         (
             pynetdicom.presentation.negotiate_as_requestor,
@@ -156,7 +148,6 @@ def test_signature_is_the_one_that_scp_overrides_or_calls(
     [
         ("acse", ACSE, ASSOCIATION),
         ("dul", DULServiceProvider, ASSOCIATION),
-        ("dimse", DIMSEServiceProvider, ASSOCIATION),
         ("requestor", ServiceUser, ASSOCIATION),
         ("acceptor", ServiceUser, ASSOCIATION),
         ("_accepted_cx", dict, ASSOCIATION),
