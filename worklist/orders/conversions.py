@@ -8,7 +8,6 @@ from typing import Final, NamedTuple
 from gateway.matching.attributes import Element
 from worklist.hl7.errors import ErrorCode, MessageError
 from worklist.orders import timestamps
-from worklist.orders.identifiers import is_same_authority
 from worklist.orders.names import CNN, XCN, XPN, Shape, person_name
 from worklist.orders.reader import Value
 from worklist.orders.texts import decimal_number, fit, is_uid
@@ -293,7 +292,7 @@ def primary(values: Sequence[Value], context: Context) -> Value:
     """The repetition of PID-3 that is Patient ID: that of the configured assigning authority, else the first."""
     wanted = context.assigning_authority
     identified = [value for value in values if value.text(1)] or values
-    ours = (value for value in identified if wanted and is_same_authority(value.part(4), wanted))
+    ours = (value for value in identified if wanted and wanted in (value.part(4).text(1), value.part(4).text(2)))
     return next(ours, identified[0])
 
 

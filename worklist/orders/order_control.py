@@ -32,7 +32,7 @@ ORDER_CONTROL: Final[dict[str, Effect]] = {
     "XO_CA": "CANCELED",
     "XO_DC": "DISCONTINUED",
     "XO_CM": "COMPLETED",
-    "SC_SC": "UPDATE",
+    "SC_SC": "SCHEDULED",
     "SC_IP": "STARTED",
     "SC_A": "COMPLETED",
     "SC_CM": "COMPLETED",

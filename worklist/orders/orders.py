@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
+from pydicom.datadict import keyword_for_tag
+
 from gateway.matching.attributes import Attributes, Element, name_of
 from gateway.order_options import Effect
 from worklist import completeness, items, store
@@ -225,15 +227,19 @@ class _Writer:
     def _refuse(self, tags: tuple[int, ...]) -> None:
         field_map = self._task.rules.field_map
         if tags[0] == items.SCHEDULED_STATION_AE_TITLE:
-            hint = ", and no rule of StationRules gives one"
+            hint = ": IPC-9, StationRules"
         else:
             fields = field_map.describe(tags[0])
             hint = f": {fields}" if fields else ""
         raise MessageError(
             ErrorCode.REQUIRED_FIELD_MISSING,
             field_map.location(tags[0], self._part),
-            f"{' or '.join(map(name_of, tags))} is missing{hint}",
+            f"{' or '.join(map(_keyword, tags))} is missing{hint}",
         )
+
+
+def _keyword(tag: int) -> str:
+    return f"{keyword_for_tag(tag)} {name_of(tag)}"
 
 
 def without_empty(attributes: Attributes) -> Attributes:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta, tzinfo
 from functools import cached_property
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
@@ -20,7 +21,7 @@ from worklist.orders.station_rules import StationRules
 from worklist.orders.timestamps import Timestamp
 from worklist.store import Change
 
-MAXIMUM_NOTES_SHOWN = 3
+MAXIMUM_NOTES_SHOWN: Final = 3
 
 
 class Rules:
