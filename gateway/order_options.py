@@ -15,6 +15,7 @@ _NOT_MAPPED: Final = frozenset({"SpecificCharacterSet", STEP, "ScheduledProcedur
 _VRS: Final = frozenset(
     ("AE", "AS", "CS", "DA", "DS", "IS", "LO", "LT", "PN", "SH", "SQ", "ST", "TM", "UC", "UI", "US", "UT")
 )
+_TEXT_VRS: Final = frozenset(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT"))
 MAXIMUM_RULES: Final = 1000
 
 Effect = Literal[
@@ -58,9 +59,17 @@ def _as_list(value: Any) -> Any:
 
 def _check_field_map(field_map: dict[str, list[str] | None]) -> dict[str, list[str] | None]:
     for keyword, sources in field_map.items():
-        if dictionary_VR(tag_of(keyword)) == "SQ" and any(source.startswith("=") for source in sources or ()):
-            raise ValueError(f"{keyword}: a sequence has no fixed text")
+        vr = dictionary_VR(tag_of(keyword))[:2]
+        for source in sources or ():
+            if source.startswith("=") and not _is_fixed_text(vr, source[1:]):
+                raise ValueError(f'{keyword}: "{source[:40]}" is no fixed text for VR {vr}')
     return field_map
+
+
+def _is_fixed_text(vr: str, text: str) -> bool:
+    if vr in ("US", "IS", "DS"):
+        return text.isascii() and text.isdigit() and len(text) <= 4
+    return vr in _TEXT_VRS and bool(text)
 
 
 def _check_condition(name: str) -> str:

@@ -65,6 +65,7 @@ def _apply_orders(task: Task) -> None:
     found = orders(task.segments)
     if not found:
         raise MessageError(ErrorCode.SEGMENT_SEQUENCE_ERROR, "ORC^1", "an order needs ORC")
+    _check_one_patient(task)
     work = Orders(task)
     for order in found:
         work.apply(order, order_effect(order.part, task.rules.order_control))
@@ -75,7 +76,16 @@ def _apply_appointment(task: Task, event: str) -> None:
     order = appointment(task.segments)
     if order.part.first("SCH") is None:
         raise MessageError(ErrorCode.SEGMENT_SEQUENCE_ERROR, "SCH^1", "an appointment needs SCH")
+    _check_one_patient(task)
     effect = effect_of(APPOINTMENT_EVENTS[event], "", task.rules.order_control)
     work = Orders(task)
     work.apply(order, effect or "IGNORE")
     work.finish()
+
+
+def _check_one_patient(task: Task) -> None:
+    """A second patient must not get lost, nor his orders become the first one's."""
+    if any(segment.name == "PID" and segment.number > 1 for segment in task.segments):
+        raise MessageError(
+            ErrorCode.SEGMENT_SEQUENCE_ERROR, "PID^2", "one patient in a message: send one message for each"
+        )

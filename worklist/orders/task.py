@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from gateway.order_options import Effect, OrderOptions, PatientEffect
 from worklist.hl7.decoding import codec_of
 from worklist.hl7.handling import Received, Result
+from worklist.items import MAXIMUM_KEY_CHARACTERS
 from worklist.orders import timestamps
 from worklist.orders.conversions import Context
 from worklist.orders.mapping import FieldMap
@@ -79,9 +80,9 @@ class Task:
         )
         self.application = f"{header.component(3, 1)}|{header.component(4, 1)}"
         # Who brought an item, as the store keeps it.
-        self.origin = f"hl7 {self.application}"
+        self.origin = f"hl7 {self.application}"[:MAXIMUM_KEY_CHARACTERS]
         self.now_ns = int(received.received_at.timestamp() * 1e9)
-        self.change = Change(f"{self.origin} {header.control_id}"[:255], self.now_ns)
+        self.change = Change(f"{self.origin} {header.control_id}"[:MAXIMUM_KEY_CHARACTERS], self.now_ns)
         self._written = timestamps.parse(header.component(7, 1))
 
     @cached_property

@@ -372,6 +372,22 @@ def test_an_order_without_an_event_in_its_type_is_an_order(worklist: Worklist) -
     assert len(worklist.items()) == 1
 
 
+def test_a_second_patient_is_refused(worklist: Worklist) -> None:
+    both = message(msh("ORM^O01"), PID, *group(number="1", step="S1"), OTHER_PID, *group(number="2", step="S2"))
+    for text in (both, both.replace("ORM^O01", "SIU^S12").replace("ORC|", "SCH|1\rORC|")):
+        with pytest.raises(MessageError) as caught:
+            worklist.send(text)
+        assert caught.value.location == "PID^2"
+    assert worklist.items() == []
+
+
+def test_a_sender_with_a_very_long_name_finds_its_orders(worklist: Worklist) -> None:
+    long = "A" * 300
+    worklist.send(orm(zds=False).replace("|RIS|", f"|{long}|"))
+    with pytest.raises(MessageError):
+        worklist.send(orm("CA", zds=False, pid=OTHER_PID).replace("|RIS|", f"|{long}|"))
+
+
 def test_too_many_steps_are_refused(worklist: Worklist) -> None:
     with pytest.raises(MessageError, match="200 steps"):
         worklist.send(omi(*(ipc(f"S{number}") for number in range(201))))
