@@ -30,6 +30,7 @@ MIGRATIONS: Final[tuple[Path, ...]] = (
     _PACKAGES / "gateway" / "quotas" / "migrations",
     _PACKAGES / "worklist" / "migrations",
     _PACKAGES / "worklist" / "hl7" / "migrations",
+    _PACKAGES / "worklist" / "orders" / "migrations",
 )
 
 # PostgreSQL's advisory lock of the migrations; a room that has a lock of its own takes another number.

@@ -5,7 +5,8 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field, model_validator
 
 from gateway.hl7_character_sets import find_codec, is_undeclared
-from gateway.section import NetworkText, Port, Section
+from gateway.order_options import OrderSection
+from gateway.section import NetworkText, Port
 
 KIB: Final = 1024
 MIB: Final = 1024 * 1024
@@ -17,7 +18,7 @@ def _known_character_set(name: str) -> str:
     return name
 
 
-class Hl7Section(Section):
+class Hl7Section(OrderSection):
     """`DicomGateway.Hl7`. The listener runs if the section is there."""
 
     port: Port = 2575

@@ -26,6 +26,7 @@ from gateway.forwarding.verdicts import Reply, Verdict
 from gateway.hl7_character_sets import find_codec
 from gateway.hl7_options import Hl7Section
 from gateway.matching.attributes import name_of, vr_of
+from gateway.order_options import StationRule
 from gateway.quotas.options import QuotaRule, QuotasSection
 from gateway.tls_policy import RECOMMENDED, SUITES
 from gateway.transfer_syntaxes import PREFERENCE
@@ -54,6 +55,7 @@ ROOMS: Final = (
     "gateway/migrations",
     "worklist",
     "worklist/hl7",
+    "worklist/orders",
 )
 
 # Which section of configuration.md describes which model.
@@ -65,6 +67,7 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "### `DicomGateway.Worklist`": WorklistSection,
     "### `DicomGateway.Worklist.Expiry`": ExpirySection,
     "### `DicomGateway.Hl7`": Hl7Section,
+    "### A rule of `DicomGateway.Hl7.StationRules`": StationRule,
     "### `DicomGateway.Orthanc`": config.OrthancSection,
     "### `DicomGateway.Log`": config.LogSection,
     "### `DicomGateway.Users`": config.UsersSection,

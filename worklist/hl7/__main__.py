@@ -17,7 +17,7 @@ from gateway.log import get_logger
 from gateway.tls import TlsContexts, files_of_hl7
 from worklist.hl7.inbox import Inbox
 from worklist.hl7.listener import Listener
-from worklist.hl7.no_orders import make_handler
+from worklist.orders.handler import make_handler
 
 
 def main() -> None:
