@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from pydicom.charset import STAND_ALONE_ENCODINGS, decode_bytes, encode_string, python_encoding
@@ -120,6 +121,7 @@ def _can_encode(character: str, codecs: list[str]) -> bool:
     return False
 
 
+@lru_cache(maxsize=64)
 def _codecs(terms: tuple[str, ...]) -> list[str] | None:
     """Python's codecs for defined terms; None where there is one that PS3.3 does not know."""
     names = [_MISSPELT.sub(_spell, term) for term in terms]

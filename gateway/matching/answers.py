@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
 
 from gateway.character_sets import ASCII, UTF_8, CharacterSet
 from gateway.matching.attributes import TEXT_VRS, Attributes, Element, creator_tag
@@ -21,10 +21,24 @@ _ITEM: Final = 0xFFFE_E000
 # PS3.5 table 7.1-1; others have 16 bits for their length.
 _LONG_VRS: Final = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"))
 MAXIMUM_SHORT_VALUE_BYTES: Final = 0xFFFF
+_UNLIMITED: Final = 0xFFFF_FFFE
 
 
 class _CannotHold(Exception):
     """The character set lacks a character."""
+
+
+class _Field(NamedTuple):
+    """One key, made ready. `begin`: what stands before the length; `length`: its format."""
+
+    key: Key
+    begin: bytes
+    length: struct.Struct
+    maximum_bytes: int
+    padding: bytes
+    is_text: bool
+    # Neither sequence nor number, and of the VR of the key: text that is encoded as it is.
+    is_plain: bool
 
 
 class AnswerEncoder:
@@ -41,65 +55,95 @@ class AnswerEncoder:
 
         What the last one cannot hold either is replaced (CharacterSet.encode_lossy).
         """
-        self._keys = sorted(keys, key=lambda key: key.tag)
         self._implicit = transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN
         self._order = ">" if transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN else "<"
         (*self._preferred, self._last) = character_set, *alternatives
         # Values in which characters were replaced.
         self.replaced = 0
+        self._declaration = self._field(Key(SPECIFIC_CHARACTER_SET, "CS"))
+        self._fields = self._made_ready(keys)
 
     def encode(self, attributes: Attributes) -> bytes:
         """One answer. Its Specific Character Set is said here, whatever `attributes` say."""
         for character_set in self._preferred:
             with contextlib.suppress(_CannotHold):
-                return self._data_set(self._keys, attributes, character_set, outermost=True)
-        return self._data_set(self._keys, attributes, self._last, outermost=True)
+                return self._answer(attributes, character_set)
+        return self._answer(attributes, self._last)
 
-    def _data_set(
-        self, keys: list[Key], attributes: Attributes, character_set: CharacterSet, *, outermost: bool = False
-    ) -> bytes:
-        parts = []
+    def _answer(self, attributes: Attributes, character_set: CharacterSet) -> bytes:
+        data_set = self._data_set(self._fields, attributes, character_set)
         # PS3.4 C.2.2.2: Specific Character Set never has zero length
-        if outermost and character_set != ASCII:
-            parts.append(self._element(SPECIFIC_CHARACTER_SET, "CS", "\\".join(character_set.terms).encode("ascii")))
-        for key in keys:
-            if key.tag == SPECIFIC_CHARACTER_SET or not key.tag & 0xFFFF:
-                continue
-            element = attributes.get(key.tag)
-            vr = key.vr if key.vr != "UN" or element is None else element.vr
-            if key.vr == "SQ":
-                value = self._items(key, element, character_set)
+        if character_set == ASCII:
+            return data_set
+        return _encoded(self._declaration, "\\".join(character_set.terms).encode("ascii")) + data_set
+
+    def _made_ready(self, keys: Iterable[Key]) -> list[_Field]:
+        in_order = sorted(keys, key=lambda key: key.tag)
+        return [self._field(key) for key in in_order if key.tag != SPECIFIC_CHARACTER_SET and key.tag & 0xFFFF]
+
+    def _field(self, key: Key) -> _Field:
+        vr = key.vr
+        begin = struct.pack(self._order + "HH", key.tag >> 16, key.tag & 0xFFFF)
+        length = struct.Struct(self._order + "L")
+        maximum_bytes = _UNLIMITED
+        if not self._implicit:
+            begin += vr.encode("ascii")
+            if vr in _LONG_VRS:
+                begin += bytes(2)
             else:
-                value = self._value(vr, element, character_set)
-            parts.append(self._element(key.tag, vr, value))
+                length, maximum_bytes = struct.Struct(self._order + "H"), MAXIMUM_SHORT_VALUE_BYTES
+        return _Field(
+            key,
+            begin,
+            length,
+            maximum_bytes,
+            padding=b"\0" if vr in ("UI", "OB", "UN") else b" ",
+            is_text=vr in TEXT_VRS,
+            is_plain=vr not in NUMBER_FORMATS and vr not in ("AT", "SQ", "UN"),
+        )
+
+    def _data_set(self, fields: list[_Field], attributes: Attributes, character_set: CharacterSet) -> bytes:
+        parts = []
+        for field in fields:
+            element = attributes.get(field.key.tag)
+            if field.is_plain or element is None:
+                parts.append(_encoded(field, self._text(field, element, character_set)))
+            elif field.key.vr == "SQ":
+                parts.append(_encoded(field, self._items(field.key, element, character_set)))
+            else:
+                # what a key of VR UN asks for has a VR of its own
+                own = self._field(Key(field.key.tag, element.vr)) if field.key.vr == "UN" else field
+                parts.append(_encoded(own, self._value(own, element, character_set)))
         return b"".join(parts)
 
-    def _items(self, key: Key, element: Element | None, character_set: CharacterSet) -> bytes:
+    def _items(self, key: Key, element: Element, character_set: CharacterSet) -> bytes:
         """PS3.4 C.2.2.2.6: of each item what was asked for; all of it when the key has no items."""
-        if element is None or isinstance(element.value, str):
+        if isinstance(element.value, str):
             return b""
         parts = []
         for item in element.value:
-            keys = sorted(key.items, key=lambda one: one.tag) or _all_of(item)
-            data = self._data_set(keys, item, character_set)
+            fields = self._made_ready(key.items or _all_of(item))
+            data = self._data_set(fields, item, character_set)
             parts.append(struct.pack(self._order + "HHL", _ITEM >> 16, _ITEM & 0xFFFF, len(data)) + data)
         return b"".join(parts)
 
-    def _value(self, vr: str, element: Element | None, character_set: CharacterSet) -> bytes:
-        if element is None or not isinstance(element.value, str):
+    def _value(self, field: _Field, element: Element, character_set: CharacterSet) -> bytes:
+        vr, text = field.key.vr, element.value
+        if not isinstance(text, str):
             return b""
-        text = element.value
         if vr in NUMBER_FORMATS:
             return _numbers(text, self._order + NUMBER_FORMATS[vr])
         if vr == "AT":
             return _numbers(_halves(text), self._order + "H")
-        if vr in TEXT_VRS:
-            data = character_set.encode(text)
-            if data is None:
-                data = self._replace(text, vr, character_set)
-        else:
-            data = text.encode("latin-1", "replace")
-        return data + (b"\0" if vr in ("UI", "OB", "UN") else b" ") * (len(data) % 2)
+        return self._text(field, element, character_set)
+
+    def _text(self, field: _Field, element: Element | None, character_set: CharacterSet) -> bytes:
+        if element is None or not isinstance(element.value, str):
+            return b""
+        if not field.is_text:
+            return element.value.encode("latin-1", "replace")
+        data = character_set.encode(element.value)
+        return data if data is not None else self._replace(element.value, field.key.vr, character_set)
 
     def _replace(self, text: str, vr: str, character_set: CharacterSet) -> bytes:
         if character_set is not self._last:
@@ -107,16 +151,14 @@ class AnswerEncoder:
         self.replaced += 1
         return character_set.encode_lossy(text, vr)
 
-    def _element(self, tag: int, vr: str, value: bytes) -> bytes:
-        value += b" " * (len(value) % 2)
-        head = struct.pack(self._order + "HH", tag >> 16, tag & 0xFFFF)
-        if self._implicit:
-            return head + struct.pack(self._order + "L", len(value)) + value
-        if vr in _LONG_VRS:
-            return head + vr.encode("ascii") + struct.pack(self._order + "HL", 0, len(value)) + value
-        if len(value) > MAXIMUM_SHORT_VALUE_BYTES:
-            value = b""
-        return head + vr.encode("ascii") + struct.pack(self._order + "H", len(value)) + value
+
+def _encoded(field: _Field, value: bytes) -> bytes:
+    """One element (PS3.5 7.1)."""
+    if len(value) & 1:
+        value += field.padding
+    if len(value) > field.maximum_bytes:
+        value = b""
+    return field.begin + field.length.pack(len(value)) + value
 
 
 def _all_of(item: Attributes) -> list[Key]:
