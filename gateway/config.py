@@ -129,6 +129,7 @@ class GatewaySection(Section):
     maximum_inflated_bytes: Annotated[int, Field(ge=MIB)] = 1024 * MIB
     modalities_refresh: Seconds = 5.0
     query_barrier_timeout: Annotated[float, Field(ge=0, le=60)] = 2.0
+    query_index: bool = True
     tls_subjects: dict[AeTitle, Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]] = Field(
         default_factory=dict
     )

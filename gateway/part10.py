@@ -176,7 +176,8 @@ def _decode(data: bytes, size: int) -> dict[int, str]:
     return values
 
 
-def orthanc_id(patient_id: str, study: str, series: str, instance: str) -> str:
-    """Return Orthanc's public identifier of an instance (`DicomInstanceHasher`): SHA-1 in five groups."""
-    digest = hashlib.sha1("|".join((patient_id, study, series, instance)).encode("utf-8")).hexdigest()
+def orthanc_id(patient_id: str, *uids: str) -> str:
+    """Return Orthanc's public identifier (`DicomInstanceHasher`) of an instance, from Study, Series and SOP Instance
+    UID, or of what is above it, from fewer of them: SHA-1 in five groups."""
+    digest = hashlib.sha1("|".join((patient_id, *uids)).encode("utf-8")).hexdigest()
     return "-".join(digest[i : i + 8] for i in range(0, 40, 8))

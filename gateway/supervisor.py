@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway import child
+from gateway.archive.index.file import discard
 from gateway.child import Settings, read_settings
 from gateway.config import Configuration
 from gateway.dicom_port import DicomPort
@@ -111,6 +112,7 @@ class Supervisor:
     def _recover(self) -> None:
         spool = Spool(self._configuration.state_directory)
         spool.prepare()
+        discard(self._configuration.state_directory)
         deadline = time.monotonic() + ORPHAN_TIMEOUT_S
         while (alive := spool.live_writers()) and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Orthanc as an archive: candidates from its index by pages, compared here (docs/architecture.md, "Queries")."""
+"""Orthanc as an archive: candidates by pages, compared here (docs/architecture.md, "Queries get candidates")."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import IO, Literal
 
 from gateway.archive.barrier import QueryBarrier
 from gateway.archive.http_connection import Address
+from gateway.archive.index.query_index import QueryIndex
 from gateway.archive.interface import (
     ArchiveUnavailable,
     EncodedInstance,
@@ -20,9 +21,9 @@ from gateway.archive.interface import (
     Selection,
     Wanted,
 )
+from gateway.archive.orthanc_candidates import OrthancCandidates
 from gateway.archive.orthanc_files import StoredFiles
 from gateway.archive.orthanc_instances import list_instances
-from gateway.archive.orthanc_lookup import lookup
 from gateway.archive.orthanc_parents import Parents
 from gateway.archive.orthanc_related import Found, Related
 from gateway.archive.orthanc_resources import OrthancResources, Resource, short
@@ -56,7 +57,7 @@ class Options:
 
 
 class _Plan:
-    """A query, made ready: what is looked up, what is compared when, what must be fetched. Raises InvalidQuery."""
+    """A query, made ready: what is compared when, what must be fetched. Raises InvalidQuery."""
 
     def __init__(self, query: Query, options: Options) -> None:
         self.level = query.level
@@ -68,7 +69,6 @@ class _Plan:
                 keys[source_of(key.tag, query.level)].append(key)
         matchers = {s: Matcher(keys[s], case_sensitive_pn=options.case_sensitive_pn) for s in Source}
         self.main, self.computed, self.file = (matchers[s] for s in (Source.MAIN, Source.COMPUTED, Source.FILE))
-        self.lookup = lookup(query)
         self.main_keys = [(level_of(key.tag, query.level), short(key.tag), key) for key in keys[Source.MAIN]]
         self.top = min((level.value for level, _name, _key in self.main_keys if level), default=query.level.value)
         self.computed_tags = frozenset(key.tag for key in keys[Source.COMPUTED])
@@ -87,8 +87,14 @@ class _Plan:
 class OrthancArchive:
     """The Archive (gateway.archive.interface) that Orthanc is. One for a process: it keeps connections and threads."""
 
-    def __init__(self, rest: OrthancRest, options: Options, barrier: QueryBarrier | None = None) -> None:
-        """`barrier`: what a query waits for before Orthanc is asked."""
+    def __init__(
+        self,
+        rest: OrthancRest,
+        options: Options,
+        barrier: QueryBarrier | None = None,
+        index: QueryIndex | None = None,
+    ) -> None:
+        """`barrier`: what a query waits for before Orthanc is asked. Without `index` Orthanc finds the candidates."""
         self._rest = rest
         self._address = Address(rest.endpoint)
         # of Orthanc's HTTP threads half as many as queries may take
@@ -97,6 +103,7 @@ class OrthancArchive:
         self._options = options
         self._resources = OrthancResources(rest)
         self._executor = ThreadPoolExecutor(rest.connections, thread_name_prefix="archive")
+        self._candidates = OrthancCandidates(self._resources, index)
 
     def find(self, query: Query) -> Iterator[Attributes]:
         """See Archive."""
@@ -106,7 +113,7 @@ class OrthancArchive:
     def list_instances(self, selection: Selection) -> Listing:
         """See Archive."""
         late = self._barrier.missing(selection) if self._barrier is not None else []
-        instances = list_instances(self._resources, selection)
+        instances = list_instances(self._resources, self._candidates, selection)
         # what has come in the meantime, or was there before it was sent once more, is not missing
         there = {instance.sop_instance_uid for instance in instances} if late else frozenset()
         return Listing(instances, [uid for uid in late if uid not in there])
@@ -136,13 +143,18 @@ class OrthancArchive:
         parents = Parents(self._resources)
         related = Related(self._resources, plan.computed_tags)
         files = StoredFiles(self._rest, self._resources, self._executor, plan.file_keys)
-        for page in self._resources.pages(plan.level, plan.lookup):
-            found = _matches(plan.main, _from_index(plan, page, parents))
+        pages = self._candidates.pages(query)
+        page = next(pages, None)
+        while page is not None:
+            found = _matches(plan.main, _from_index(plan, page.resources, parents))
             related.add(plan.level, found)
             found = _matches(plan.computed, found)
             files.add(plan.level, found)
+            # On its way while this one is sent; not earlier, because Orthanc answers one request after the other.
+            following = self._executor.submit(next, pages, None) if not page.is_last else None
             for _resource, attributes in _matches(plan.file, found):
                 yield attributes
+            page = following.result() if following is not None else None
 
 
 def _matches(matcher: Matcher, found: Found) -> Found:

@@ -24,7 +24,7 @@ from gateway.archive.interface import (
     Selection,
     Wanted,
 )
-from gateway.archive.orthanc_lookup import lookup
+from gateway.archive.orthanc_candidates import OrthancCandidates
 from gateway.archive.orthanc_parents import Parents
 from gateway.archive.orthanc_resources import OrthancResources, Resource, short
 from gateway.archive.orthanc_tags import level_of
@@ -64,9 +64,11 @@ TRANSCODING_TARGETS: Final = frozenset(
 _SAYS_NOTHING_OF_TRANSCODING: Final = frozenset((401, 403, 404, 502, 503, 504))
 
 
-def list_instances(resources: OrthancResources, selection: Selection) -> list[InstanceReference]:
+def list_instances(
+    resources: OrthancResources, candidates: OrthancCandidates, selection: Selection
+) -> list[InstanceReference]:
     """The instances that are selected, each once. Raises ArchiveUnavailable, TooBroad."""
-    identifiers = list(dict.fromkeys(_instances(resources, selection)))
+    identifiers = list(dict.fromkeys(_instances(resources, candidates, selection)))
     return [
         _reference(resource)
         for start in range(0, len(identifiers), INSTANCES_AT_ONCE)
@@ -74,9 +76,9 @@ def list_instances(resources: OrthancResources, selection: Selection) -> list[In
     ]
 
 
-def _instances(resources: OrthancResources, selection: Selection) -> Iterator[str]:
+def _instances(resources: OrthancResources, candidates: OrthancCandidates, selection: Selection) -> Iterator[str]:
     """Orthanc's identifiers of what is selected."""
-    for entities in _entities(resources, selection):
+    for entities in _entities(resources, candidates, selection):
         if selection.level is Level.IMAGE:
             yield from (entity["ID"] for entity in entities)
             continue
@@ -87,8 +89,10 @@ def _instances(resources: OrthancResources, selection: Selection) -> Iterator[st
             yield from one["Instances"]
 
 
-def _entities(resources: OrthancResources, selection: Selection) -> Iterator[list[Resource]]:
-    """The entities that are selected: candidates from Orthanc's index, compared here as literal values."""
+def _entities(
+    resources: OrthancResources, candidates: OrthancCandidates, selection: Selection
+) -> Iterator[list[Resource]]:
+    """The entities that are selected: candidates, compared here as literal values."""
     level = selection.level
     wanted = {tag: frozenset(map(_trimmed, values)) for tag, values in selection.identifiers.items()}
     places = {tag: level_of(tag, level) for tag in wanted}
@@ -103,9 +107,9 @@ def _entities(resources: OrthancResources, selection: Selection) -> Iterator[lis
         )
 
     for keys in _parts(selection):
-        for page in resources.pages(level, lookup(Query(level, keys))):
-            parents.fetch(level, top, page)
-            yield [entity for entity in page if is_selected(entity)]
+        for page in candidates.pages(Query(level, keys)):
+            parents.fetch(level, top, page.resources)
+            yield [entity for entity in page.resources if is_selected(entity)]
 
 
 def _parts(selection: Selection) -> Iterator[tuple[Key, ...]]:

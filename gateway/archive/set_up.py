@@ -1,6 +1,7 @@
 """Orthanc as an archive, from the configuration."""
 
 from gateway.archive.barrier import QueryBarrier
+from gateway.archive.index.query_index import QueryIndex
 from gateway.archive.orthanc import Options, OrthancArchive
 from gateway.archive.rest import OrthancRest
 from gateway.child import Settings
@@ -13,12 +14,20 @@ def orthanc_archive(settings: Settings, configuration: Configuration, deliveries
     """The archive of one worker. All workers together take a third of Orthanc's HTTP threads at most."""
     options = configuration.orthanc
     connections = max(1, options.http_threads_count // 3 // configuration.workers)
+    rest = OrthancRest(endpoint(settings, configuration), connections)
+    index = None
+    if configuration.gateway.query_index:
+        # Orthanc elsewhere may be started anew, with another database, and nobody tells us.
+        ends_with_orthanc = settings.in_orthanc and configuration.gateway.orthanc is None
+        index = QueryIndex(rest, configuration.state_directory, ends_with_orthanc=ends_with_orthanc)
+        index.start()
     return OrthancArchive(
-        OrthancRest(endpoint(settings, configuration), connections),
+        rest,
         Options(
             retrieve_ae_title=options.dicom_aet,
             case_sensitive_pn=options.case_sensitive_pn,
             storage_access=options.storage_access_on_find,
         ),
         QueryBarrier(deliveries, configuration.gateway.query_barrier_timeout),
+        index,
     )
