@@ -50,6 +50,7 @@ ROOMS: Final = (
     "gateway/forwarding",
     "gateway/matching",
     "gateway/archive",
+    "gateway/archive/index",
     "gateway/moves",
     "gateway/quotas",
     "gateway/migrations",
