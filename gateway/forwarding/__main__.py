@@ -20,6 +20,7 @@ from gateway.deliveries import MAXIMUM_MESSAGE_BYTES, SOCKET_NAME, Result, Wante
 from gateway.forwarding.barriers import Barriers
 from gateway.forwarding.endpoint import endpoint
 from gateway.forwarding.forwarder import Forwarder, Sender
+from gateway.forwarding.refused import RefusedInstances
 from gateway.forwarding.transports import Endpoint, HttpTransport, PluginTransport, Transport
 from gateway.log import get_logger
 from gateway.modalities_refresh import ModalitiesRefresh
@@ -145,11 +146,14 @@ def main() -> None:
 
     def on_outcome(path: Path, result: Result, reason: str) -> None:
         listener.on_outcome(path, result, reason)
-        barriers.ended(path, is_refused=result == "refused")
+        if result == "refused":
+            refused.add(path.name)
+        barriers.ended(path)
 
     may_leave = Gate(configuration.state_directory).may_leave if configuration.gateway.quotas.counts else None
     forwarder = Forwarder(spool, section, on_outcome, may_leave)
-    barriers = Barriers(forwarder.queue, spool.ready)
+    refused = RefusedInstances(spool)
+    barriers = Barriers(forwarder.queue, spool.ready, refused)
     threads = [
         threading.Thread(target=forwarder.run, args=(sender,), daemon=True)
         for sender in _senders(settings, configuration, where)
@@ -157,7 +161,7 @@ def main() -> None:
     for thread in threads:
         thread.start()
     threading.Thread(target=listener.run, args=(forwarder, barriers), daemon=True).start()
-    threading.Thread(target=_start_up, args=(forwarder, barriers, where), daemon=True).start()
+    threading.Thread(target=_start_up, args=(forwarder, refused, barriers, where), daemon=True).start()
     if configuration.gateway.modalities_refresh > 0:
         refresh = ModalitiesRefresh(configuration, where, in_orthanc=settings.in_orthanc)
         threading.Thread(target=refresh.run, daemon=True).start()
@@ -175,8 +179,9 @@ def _die(arguments: threading.ExceptHookArgs) -> None:
     os._exit(1)
 
 
-def _start_up(forwarder: Forwarder, barriers: Barriers, where: Endpoint) -> None:
+def _start_up(forwarder: Forwarder, refused: RefusedInstances, barriers: Barriers, where: Endpoint) -> None:
     forwarder.rescan()
+    refused.load()
     barriers.complete()
     forwarder.check_delivered(HttpTransport(where))
 

@@ -9,12 +9,13 @@ import itertools
 import json
 import socket
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.deliveries import Wanted, identifiers_of
 from gateway.forwarding.queue import DeliveryQueue
+from gateway.forwarding.refused import RefusedInstances
 from gateway.spool import Delivery
 
 # Of the text of identifiers; as much fits into a message, however it is quoted.
@@ -33,7 +34,6 @@ class _Barrier:
     # What it waits for, once all are heard.
     waits_for: dict[Path, Delivery] | None = None
     has_ended: bool = False
-    refused: list[Delivery] = field(default_factory=list)
     # What is missing, since that was asked first.
     missing: list[Delivery] | None = None
 
@@ -41,10 +41,11 @@ class _Barrier:
 class Barriers:
     """The barriers of all workers. Thread-safe."""
 
-    def __init__(self, queue: DeliveryQueue, ready: Path) -> None:
+    def __init__(self, queue: DeliveryQueue, ready: Path, refused: RefusedInstances) -> None:
         """`ready`: the spool's folder; what is elsewhere is not acknowledged, and nobody waits for it."""
         self._queue = queue
         self._ready = ready
+        self._refused = refused
         self._lock = threading.Lock()
         self._workers: set[socket.socket] = set()
         self._barriers: dict[int, _Barrier] = {}
@@ -109,14 +110,12 @@ class Barriers:
                 self._barriers[own_number].unheard.discard(connection)
                 self._look(own_number)
 
-    def ended(self, path: Path, *, is_refused: bool = False) -> None:
+    def ended(self, path: Path) -> None:
         """A delivery is delivered, or has failed."""
         with self._lock:
             for own_number, barrier in list(self._barriers.items()):
                 if barrier.waits_for is not None and path in barrier.waits_for:
-                    delivery = barrier.waits_for.pop(path)
-                    if is_refused and barrier.lists:
-                        barrier.refused.append(delivery)
+                    del barrier.waits_for[path]
                     self._look(own_number)
 
     def _missing(self, barrier: _Barrier, start: int) -> dict[str, Any]:
@@ -124,7 +123,7 @@ class Barriers:
             waits_for = barrier.waits_for
             if waits_for is None:  # somebody has not been heard: what is known
                 waits_for = self._queue.matching(barrier.wanted, self._ready)
-            barrier.missing = [*waits_for.values(), *barrier.refused]
+            barrier.missing = [*waits_for.values(), *self._refused.matching(barrier.wanted)]
         identifiers: list[tuple[str, ...]] = []
         size = 0
         for delivery in itertools.islice(barrier.missing, start, None):

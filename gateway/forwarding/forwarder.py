@@ -159,7 +159,7 @@ class Forwarder:
         """Read from the file what a worker would have told; a file that is no instance goes to `failed`."""
         try:
             try:
-                return _read_delivery(path)
+                return read_delivery(path)
             except (Part10Error, StructureError) as error:
                 self._fail(path, f"no instance that can be delivered: {error}", 0)
         except FileNotFoundError:
@@ -359,7 +359,7 @@ class KeptDeliveries:
         return bool(self._files) and (self._bytes > self._keep_bytes or self._files[0][0] <= time.monotonic())
 
 
-def _read_delivery(path: Path) -> Delivery:
+def read_delivery(path: Path) -> Delivery:
     """What a worker would have told of the file. Raises Part10Error, StructureError, OSError."""
     with path.open("rb") as file:
         meta, offset = read_meta(file.fileno())

@@ -50,7 +50,7 @@ class ArchiveDriver:
         self._position += 1
         if number >= len(self._instances):
             uid = self._missing[number - len(self._instances)]
-            return SubOperation(Outcome.FAILED, uid, "received, but not in the archive yet")
+            return SubOperation(Outcome.FAILED, uid, "received, but not in the archive")
         if number == self._begun + len(self._acceptances):
             self._begin(number)
         instance, acceptance = self._instances[number], self._acceptances[number - self._begun]

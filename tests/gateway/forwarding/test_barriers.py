@@ -15,7 +15,8 @@ from gateway.deliveries import Wanted
 from gateway.forwarding.barriers import Barriers
 from gateway.forwarding.pending import Pending
 from gateway.forwarding.queue import DeliveryQueue
-from gateway.spool import Delivery
+from gateway.forwarding.refused import RefusedInstances
+from gateway.spool import Delivery, Spool
 
 READY = Path("/spool/ready")
 DEADLINE_S = 20
@@ -46,8 +47,15 @@ def queue() -> DeliveryQueue:
 
 
 @pytest.fixture
-def barriers(queue: DeliveryQueue) -> Iterator[Barriers]:
-    made = Barriers(queue, READY)
+def refused(tmp_path: Path) -> RefusedInstances:
+    spool = Spool(tmp_path / "state")
+    spool.prepare()
+    return RefusedInstances(spool)
+
+
+@pytest.fixture
+def barriers(queue: DeliveryQueue, refused: RefusedInstances) -> Iterator[Barriers]:
+    made = Barriers(queue, READY, refused)
     made.complete()
     yield made
 
@@ -108,8 +116,8 @@ def test_a_worker_that_dies_is_not_waited_for(barriers: Barriers) -> None:
     assert asking.hear() == {"barrier": 1}
 
 
-def test_the_start_is_waited_for(queue: DeliveryQueue) -> None:
-    barriers = Barriers(queue, READY)
+def test_the_start_is_waited_for(queue: DeliveryQueue, refused: RefusedInstances) -> None:
+    barriers = Barriers(queue, READY, refused)
     worker = Worker(barriers)
     barriers.ask(worker.theirs, 1, Wanted())
     assert worker.has_heard_nothing()
@@ -146,18 +154,15 @@ def ask_and_list(worker: Worker, barriers: Barriers) -> list[str]:
             return [identifiers[0] for identifiers in missing]
 
 
-def test_what_is_late_or_refused_is_missing(barriers: Barriers, queue: DeliveryQueue) -> None:
+def test_what_is_late_is_missing(barriers: Barriers, queue: DeliveryQueue) -> None:
     worker = Worker(barriers)
-    arrived, refused, late = delivery("a"), delivery("b"), delivery("c")
-    for one in (arrived, refused, late, delivery("other", patient="P2")):
+    arrived, late = delivery("a"), delivery("c")
+    for one in (arrived, late, delivery("other", patient="P2")):
         queue.add(one)
     barriers.ask(worker.theirs, 1, Wanted(patient_ids=frozenset({"P1"})), lists=True)
     end(barriers, queue, arrived)
-    assert queue.take(1) == [refused]
-    queue.done(refused)
-    barriers.ended(refused.path, is_refused=True)
     assert worker.has_heard_nothing()
-    assert set(ask_and_list(worker, barriers)) == {"1.b", "1.c"}
+    assert ask_and_list(worker, barriers) == ["1.c"]
     end(barriers, queue, late)
     assert worker.hear() == {"barrier": 1}
     barriers.forget(worker.theirs, 1)
