@@ -191,7 +191,7 @@ def test_instance_that_cannot_be_had_fails_alone() -> None:
         archive.missing.append("2.25.9")
         done = [driver.apply() for _ in range(driver.size())]
     assert outcomes(done) == "CFCF"
-    assert done[3] == SubOperation(Outcome.FAILED, "2.25.9", "received, but not in the archive yet")
+    assert done[3] == SubOperation(Outcome.FAILED, "2.25.9", "received, but not in the archive")
 
 
 @pytest.mark.parametrize(
