@@ -30,6 +30,7 @@ MIGRATIONS: Final[tuple[Path, ...]] = (
     _PACKAGES / "gateway" / "quotas" / "migrations",
     _PACKAGES / "worklist" / "migrations",
     _PACKAGES / "worklist" / "hl7" / "migrations",
+    _PACKAGES / "worklist" / "feedback" / "migrations",
     _PACKAGES / "worklist" / "orders" / "migrations",
 )
 

@@ -82,3 +82,16 @@ def decode(data: bytes, codec: str) -> str:
     if codec == "cp949":
         data = data.replace(_KOREAN_DESIGNATION, b"")
     return data.decode(codec)
+
+
+def encoder_of(name: str) -> str | None:
+    """Python's codec for messages that declare `name` in MSH-18, maybe with repetitions (`~`); None if it is not known.
+
+    What is read as Windows-1252 for the sake of its senders is written as ISO 8859-1, unless it is called Windows.
+    """
+    names = name.split("~")
+    declared = [each for each in names if not is_undeclared(each)]
+    if not declared and "" in names:
+        return None
+    codec = find_codec(declared) if declared else "ascii"
+    return "iso8859-1" if codec == "cp1252" and "1252" not in name else codec

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 from gateway.check_lines import Line, describe_certificates
 from gateway.config import Configuration
+from gateway.hl7_receivers import ReceiverSection
+from gateway.receiver_connection import ConnectError, connect
 from gateway.tls import files_of_hl7
 
 
@@ -28,6 +30,24 @@ def describe_hl7(configuration: Configuration) -> Iterator[Line]:
         yield Line("WARNING: the HL7 port is not encrypted, and not on this computer only")
     if _is_loopback(section.host) and section.allowed_hosts is not None:
         yield Line("WARNING: AllowedHosts means nothing for an HL7 port that only this computer reaches: set Host")
+    for receiver in section.receivers:
+        yield from _describe_receiver(configuration, receiver)
+
+
+def _describe_receiver(configuration: Configuration, receiver: ReceiverSection) -> Iterator[Line]:
+    """Yield what a receiver is told, and whether it can be called now."""
+    name, where = receiver.name, f"{receiver.host} port {receiver.port}"
+    encrypted = " over TLS" if receiver.use_tls else ""
+    changes = ", ".join(receiver.changes)
+    yield Line(f"HL7 receiver {name}: {receiver.message} {receiver.version} to {where}{encrypted}: {changes}")
+    if not receiver.use_tls and not _is_loopback(receiver.host):
+        yield Line(f"WARNING: what HL7 receiver {name} is told is not encrypted, and not on this computer only")
+    try:
+        connect(configuration, receiver).close()
+    except ConnectError as error:
+        yield Line(f"HL7 receiver {name} cannot be reached: {error}", ok=False)
+    else:
+        yield Line(f"HL7 receiver {name} answers at {where}")
 
 
 def _is_loopback(host: str) -> bool:

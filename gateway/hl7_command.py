@@ -8,12 +8,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from gateway import hl7_outbox_command
 from gateway.commands import ConfigurationOption, fail, load, open_database
 
 if TYPE_CHECKING:
     from worklist.hl7.message_log import Entry
 
 app = typer.Typer(no_args_is_help=True, help="HL7 messages: who sent what, and what came of it.")
+app.add_typer(hl7_outbox_command.app, name="outbox")
 
 # How messages without acknowledgement are called.
 UNANSWERED = "none"

@@ -5,6 +5,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field, model_validator
 
 from gateway.hl7_character_sets import find_codec, is_undeclared
+from gateway.hl7_receivers import MAXIMUM_RECEIVERS, ReceiverSection
 from gateway.order_options import OrderSection
 from gateway.section import NetworkText, Port
 
@@ -34,6 +35,7 @@ class Hl7Section(OrderSection):
     default_character_set: Annotated[str, AfterValidator(_known_character_set)] = "8859/1"
     # Days.
     retention: Annotated[int, Field(ge=1, le=3650)] = 30
+    receivers: Annotated[list[ReceiverSection], Field(max_length=MAXIMUM_RECEIVERS)] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _check_tls(self) -> "Hl7Section":
@@ -41,6 +43,13 @@ class Hl7Section(OrderSection):
             raise ValueError("TlsCertificate and TlsPrivateKey: expected both or none")
         if self.tls_trusted_certificates is not None and self.tls_certificate is None:
             raise ValueError("TlsTrustedCertificates: expected TlsCertificate with it")
+        return self
+
+    @model_validator(mode="after")
+    def _check_receivers(self) -> "Hl7Section":
+        names = [receiver.name for receiver in self.receivers]
+        if len(set(names)) < len(names):
+            raise ValueError("Receivers: expected each Name once")
         return self
 
     @property

@@ -6,6 +6,7 @@ from typing import Final
 from gateway.child import Settings
 from gateway.config import Configuration
 from gateway.deliveries import SOCKET_NAME
+from gateway.receiver_connection import receiver_context
 from gateway.tls import TlsError, files_of, files_of_hl7, make_context
 
 # unix(7): sun_path holds 108 bytes with its final NUL.
@@ -45,4 +46,9 @@ def _check_hl7(configuration: Configuration) -> None:
         try:
             make_context(files, configuration.orthanc.tls_policy())
         except (TlsError, ValueError) as error:
+            raise FatalError(str(error)) from error
+    for receiver in section.receivers:
+        try:
+            receiver_context(configuration, receiver)
+        except TlsError as error:
             raise FatalError(str(error)) from error

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway import child
 from gateway.archive.index.file import discard
@@ -25,8 +25,12 @@ from gateway.dicom_port import DicomPort
 from gateway.listening import open_listener
 from gateway.log import get_logger
 from gateway.orthanc_json import ConfigurationError
+from gateway.quotas.identity import gateway_identity
 from gateway.requirements import FatalError, check_requirements
 from gateway.spool import Spool, SpoolError, state_directory_lock
+
+if TYPE_CHECKING:
+    from gateway.database import Database
 
 MAXIMUM_MESSAGE_BYTES: Final = 4096
 
@@ -90,6 +94,8 @@ class Supervisor:
         self._hl7 = Process("hl7", self._start_hl7)
         if configuration.gateway.hl7 is not None:
             self._services.append(self._hl7)
+            if configuration.gateway.hl7.receivers:
+                self._services.append(Process("hl7 sender", self._start_hl7_sender))
 
     def run(self) -> None:
         """Serve until told to stop. Raises FatalError when it cannot start."""
@@ -128,16 +134,26 @@ class Supervisor:
             return
         # Imported here: who needs no database does not pay for it with time and memory.
         from gateway import database
-        from gateway.quotas.identity import gateway_identity
 
         try:
             # Made here: processes that start side by side would each make one.
             gateway_identity(self._configuration.state_directory)
             books = database.connect(self._configuration)
             database.migrate(books)
+            self._tell_receivers(books)
             books.close()
         except (database.DatabaseError, OSError) as error:
             raise FatalError(f"cannot use the database: {error}") from error
+
+    def _tell_receivers(self, books: "Database") -> None:
+        """Whatever starts after this finds in the database who wants to hear of it."""
+        if self._configuration.worklist is None:
+            return
+        from worklist.feedback import receivers
+
+        section = self._configuration.gateway.hl7
+        identity = gateway_identity(self._configuration.state_directory)
+        receivers.tell(books, identity, section.receivers if section is not None else [], time.time_ns())
 
     def _listen(self) -> None:
         self._port.listen()
@@ -211,6 +227,9 @@ class Supervisor:
         if self._hl7_port is not None:
             port = self._hl7_port.fileno()
             self._start_with_control(process, "worklist.hl7", [port], [str(port)])
+
+    def _start_hl7_sender(self, process: Process) -> None:
+        self._start_with_control(process, "worklist.feedback", [])
 
     def _start_with_control(
         self, process: Process, module: str, fds: list[int], arguments: Sequence[str] = ()

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from gateway.matching.attributes import Attributes, name_of
 from worklist.encoding import from_json, to_json
+from worklist.feedback import outbox
 from worklist.items import (
     MAXIMUM_KEY_CHARACTERS,
     SCHEDULED_PROCEDURE_STEP_SEQUENCE,
@@ -92,7 +93,10 @@ def replace(connection: Connection, item: Item, attributes: Attributes, change: 
 
 
 def set_status(connection: Connection, item: Item, status: Status, change: Change, reason: str = "") -> Item:
-    """Give an item another status. Nothing is written if it has it."""
+    """Give an item another status. Nothing is written if it has it.
+
+    What is to be told of it to a RIS is written down with it.
+    """
     if status is item.status:
         return item
     attributes = with_status(item.attributes, status)
@@ -100,7 +104,9 @@ def set_status(connection: Connection, item: Item, status: Status, change: Chang
     connection.execute(update(ITEMS).where(ITEMS.c.id == item.id).values(values))
     what = f"{item.status.value} to {status.value}"
     _tell(connection, item.id, change, f"{what}: {reason}" if reason else what)
-    return Item(item.id, attributes, status, item.origin, item.created_at, change.at)
+    changed = Item(item.id, attributes, status, item.origin, item.created_at, change.at)
+    outbox.changed(connection, changed, item.status, change.who, change.at)
+    return changed
 
 
 def remove(connection: Connection, numbers: Iterable[int]) -> int:
