@@ -33,7 +33,7 @@ class Writer:
         if text == _NULL:
             return b""
         lines = [_CONTROL_CHARACTERS.sub(" ", line).translate(_ESCAPES) for line in _LINE_ENDS.split(text)]
-        escaped = _LINE_BREAK.join(lines)
+        escaped = _LINE_BREAK.join(lines).strip()
         if not escaped.isascii():
             escaped = "".join(map(self._unforged, escaped))
         # Encoded on its own: escape sequences of ISO 2022 are undone before the next delimiter.
