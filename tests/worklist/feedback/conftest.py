@@ -21,7 +21,7 @@ def ris() -> Iterator[Ris]:
 
 @pytest.fixture
 def sqlite(tmp_path: Path) -> Iterator[Database]:
-    made = connect_sqlite(tmp_path / "gateway.sqlite")
+    made = connect_sqlite(tmp_path / "sender.sqlite")
     migrate(made)
     yield made
     made.close()
