@@ -21,11 +21,10 @@ from tests.support.ports import free_port
 from tests.support.ris import Ris, say_nothing
 from tests.worklist.feedback.conftest import MakeSender
 from tests.worklist.feedback.sending import add, change, configuration_of, receivers_of
-from tests.worklist.hl7.conftest import MakeListener
+from tests.worklist.hl7 import listening
+from tests.worklist.hl7.listening import RunningListener
 from worklist.hl7 import message_log
 from worklist.items import Status
-
-pytest_plugins = ["tests.worklist.hl7.conftest"]
 
 
 @contextmanager
@@ -83,20 +82,22 @@ def test_the_server_of_python_hl7_takes_and_acknowledges(
 
 
 def test_the_gateways_own_listener_takes_and_knows_replays(
-    make_sender: MakeSender, sqlite: Database, make_listener: MakeListener
+    make_sender: MakeSender, sqlite: Database, tmp_path: Path
 ) -> None:
     """A message that is sent anew because its acknowledgement was lost is the same one, byte by byte."""
-    listener = make_listener()
-    sender = make_sender(Port=listener.port, CharacterSet="8859/15", AckTimeout=0.3)
-    listener.handler.may_go_on.clear()
-    change(sqlite, add(sqlite, PatientName="MÜLLER^JÜRGEN"), Status.STARTED)
-    sender.delivery.step()
-    listener.handler.may_go_on.set()
-    sender.run(60)
-    assert sender.states == ["accepted"]
-    assert listener.acted_on() == [sender.entries()[0].control_id]
-    with listener.database.read() as connection:
-        (entry,) = message_log.latest(connection, 10)
+    (tmp_path / "listener").mkdir()
+    with RunningListener(listening.configuration_of(tmp_path / "listener")) as listener:
+        sender = make_sender(Port=listener.port, CharacterSet="8859/15", AckTimeout=0.3)
+        listener.handler.may_go_on.clear()
+        change(sqlite, add(sqlite, PatientName="MÜLLER^JÜRGEN"), Status.STARTED)
+        sender.delivery.step()
+        listener.handler.may_go_on.set()
+        sender.run(60)
+        sender.delivery.close()
+        assert sender.states == ["accepted"]
+        assert listener.acted_on() == [sender.entries()[0].control_id]
+        with listener.database.read() as connection:
+            (entry,) = message_log.latest(connection, 10)
     assert entry.times_received == sender.entries()[0].attempts >= 2
     assert (entry.type, entry.outcome) == ("ORM^O01", "AA")
 
