@@ -115,7 +115,7 @@ def resend(
     with open_database(loaded) as database, database.write(lock=LOCK) as connection:
         chosen = outbox.refused_and_current(connection, receiver) if receiver else _existing(connection, numbers)
         count = outbox.resend(connection, chosen)
-    print(f"{count} messages will be sent again")
+    print(f"messages that will be sent again: {count}")
 
 
 @app.command()
@@ -132,7 +132,7 @@ def discard(
     with open_database(loaded) as database, database.write(lock=LOCK) as connection:
         chosen = outbox.waiting(connection, receiver) if receiver else _existing(connection, numbers)
         count = outbox.discard(connection, chosen, time.time_ns())
-    print(f"{count} messages will not be sent")
+    print(f"messages that will not be sent: {count}")
 
 
 def _existing(connection: "Connection", numbers: list[int] | None) -> list[int]:
@@ -156,7 +156,7 @@ def _lines(entry: "Entry") -> list[str]:
         f"state: {entry.state}",
     ]
     if entry.attempts:
-        lines.append(f"sent: {entry.attempts} times, last {_time(entry.sent_at)}")
+        lines.append(f"attempts: {entry.attempts}, last {_time(entry.sent_at)}")
     if entry.state == "waiting" and entry.due_at:
         lines.append(f"again: {_time(entry.due_at)}")
     if entry.outcome:

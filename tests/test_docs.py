@@ -17,6 +17,7 @@ from gateway import (
     cli,
     config,
     hl7_command,
+    hl7_outbox_command,
     quota_command,
     worklist_command,
 )
@@ -25,6 +26,7 @@ from gateway.forwarding import verdicts
 from gateway.forwarding.verdicts import Reply, Verdict
 from gateway.hl7_character_sets import find_codec
 from gateway.hl7_options import Hl7Section
+from gateway.hl7_receivers import ReceiverSection
 from gateway.matching.attributes import name_of, vr_of
 from gateway.order_options import StationRule
 from gateway.quotas.options import QuotaRule, QuotasSection
@@ -35,6 +37,7 @@ from scp.contexts import STORAGE_CLASSES
 from scp.statuses import Status
 from scp.tls_connection import REASONS
 from worklist import matching_keys
+from worklist.feedback.message import ORDER_STATUS
 from worklist.hl7.errors import MEANINGS
 
 ROOT: Final = Path(__file__).parent.parent
@@ -55,6 +58,7 @@ ROOMS: Final = (
     "gateway/quotas",
     "gateway/migrations",
     "worklist",
+    "worklist/feedback",
     "worklist/hl7",
     "worklist/orders",
 )
@@ -69,6 +73,7 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "### `DicomGateway.Worklist.Expiry`": ExpirySection,
     "### `DicomGateway.Hl7`": Hl7Section,
     "### A rule of `DicomGateway.Hl7.StationRules`": StationRule,
+    "### A receiver of `DicomGateway.Hl7.Receivers`": ReceiverSection,
     "### `DicomGateway.Orthanc`": config.OrthancSection,
     "### `DicomGateway.Log`": config.LogSection,
     "### `DicomGateway.Users`": config.UsersSection,
@@ -236,6 +241,10 @@ def test_error_codes_of_hl7_are_those_of_the_code() -> None:
     assert described == {code.value: meaning for code, meaning in MEANINGS.items()}
 
 
+def test_order_statuses_of_hl7_are_those_of_the_code() -> None:
+    assert dict(rows(section(HL7, "#### ORC-5"))) == {status.value: code for status, code in ORDER_STATUS.items()}
+
+
 def test_character_sets_of_hl7_are_known() -> None:
     for row in rows(section(HL7, "## Character sets")):
         names = re.findall(r"`([^`]+)`", row[0] + row[1])
@@ -281,7 +290,12 @@ def test_commands_of_the_documents_exist(document: Path) -> None:
         for command in hl7_command.app.registered_commands
     }
     assert named <= commands | {"queue", "quota", "worklist", "hl7"}
-    assert set(re.findall(r"dicom-gateway hl7 ([a-z]+)\b", code_of(document))) <= hl7
+    outbox = {
+        command.name or str(getattr(command.callback, "__name__", ""))
+        for command in hl7_outbox_command.app.registered_commands
+    }
+    assert set(re.findall(r"dicom-gateway hl7 ([a-z]+)\b", code_of(document))) <= hl7 | {"outbox"}
+    assert set(re.findall(r"hl7 outbox ([a-z]+)\b", code_of(document))) <= outbox
     assert set(re.findall(r"dicom-gateway quota ([a-z]+)\b", code_of(document))) <= quota
     assert set(re.findall(r"dicom-gateway queue ([a-z]+)\b", code_of(document))) <= queue
 

@@ -172,8 +172,8 @@ def test_a_person_sees_what_was_refused_and_sends_it_again(gateway: Gateway, ris
     assert "there is no message 99" in hl7("show", "99")
     assert "there is no message 99" in hl7("discard", "3", "99")
     assert "expected numbers, or --receiver" in hl7("resend")
-    assert hl7("discard", "3") == "1 messages will not be sent\n"
-    assert hl7("resend", "--receiver", "RIS") == "1 messages will be sent again\n"
+    assert hl7("discard", "3") == "messages that will not be sent: 1\n"
+    assert hl7("resend", "--receiver", "RIS") == "messages that will be sent again: 1\n"
     ris.default = answer("AA")
     ris.start()
     wait_until(
@@ -181,7 +181,7 @@ def test_a_person_sees_what_was_refused_and_sends_it_again(gateway: Gateway, ris
     )
     assert ris.statuses == [("A1", "IP"), ("A1", "IP"), ("A1", "CM")]
     assert field(ris.received[0], "MSH", 10) != field(ris.received[1], "MSH", 10)
-    assert hl7("discard", "--receiver", "RIS") == "0 messages will not be sent\n"
+    assert hl7("discard", "--receiver", "RIS") == "messages that will not be sent: 0\n"
 
 
 def test_check_says_whether_receivers_are_reached(gateway: Gateway, ris: Ris, capsysbinary: Capture) -> None:
