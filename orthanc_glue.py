@@ -2,8 +2,9 @@
 
 At ORTHANC_STARTED it starts the gateway as a child process of its own virtual environment, at ORTHANC_STOPPED it drains
 and stops it. In between it puts the gateway's log lines into Orthanc's log, lends `orthanc.RestApiPost` to the
-forwarder, and with quotas tells what Orthanc deletes. It needs nothing but the standard library, so that the
-environment's packages never meet those of the user's own scripts, and no function that plugin 4.0 lacks.
+forwarder, says when a study is stable, and with quotas tells what Orthanc deletes. It needs nothing but the standard
+library, so that the environment's packages never meet those of the user's own scripts, and no function that plugin 4.0
+lacks.
 
 SPDX-License-Identifier: AGPL-3.0-or-later
 """
@@ -61,6 +62,7 @@ class Gateway:
         self._control = None
         self._thread = None
         self._configuration = {}
+        self._studies = None
         # What Orthanc deleted, while a gateway with quotas wants to know.
         self.deletions = None
 
@@ -85,6 +87,13 @@ class Gateway:
                 process.kill()
         if self._thread is not None:
             self._thread.join()
+
+    def tell_stable_study(self):
+        """Wake who reads Orthanc's changes. When he is behind with it he will see this one, too."""
+        studies = self._studies
+        if studies is not None:
+            with contextlib.suppress(OSError):
+                studies.send(b"1", socket.MSG_DONTWAIT)
 
     def _stop_timeout(self):
         section = self._configuration.get("DicomGateway")
@@ -123,9 +132,10 @@ class Gateway:
         control, their_control = socket.socketpair()
         posts, their_posts = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         changes, their_changes = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        fds = (their_control.fileno(), their_posts.fileno(), their_changes.fileno())
-        with control, posts, changes:
-            with their_control, their_posts, their_changes:
+        studies, their_studies = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        fds = (their_control.fileno(), their_posts.fileno(), their_changes.fileno(), their_studies.fileno())
+        with control, posts, changes, studies:
+            with their_control, their_posts, their_changes, their_studies:
                 try:
                     process = subprocess.Popen(
                         [str(python), "-I", "-m", "gateway.supervisor"],
@@ -143,11 +153,12 @@ class Gateway:
             if self._counts_quotas():
                 self.deletions = queue.SimpleQueue()
                 threading.Thread(target=tell_deletions, args=(self.deletions, changes), daemon=True).start()
+            self._studies = studies
             with self._lock:
                 self._process, self._control = process, control
                 stopping = self._stopping.is_set()
             with contextlib.suppress(BrokenPipeError):
-                descriptors = {"control_fd": fds[0], "post_fd": fds[1], "changes_fd": fds[2]}
+                descriptors = {"control_fd": fds[0], "post_fd": fds[1], "changes_fd": fds[2], "studies_fd": fds[3]}
                 process.stdin.write(json.dumps({**settings, **descriptors}).encode())
                 process.stdin.close()
             if stopping:
@@ -246,11 +257,13 @@ GATEWAY = Gateway()
 
 
 def on_change(change, level, resource):
-    """Orthanc's life cycle, and what it deletes: of a study, a series or a patient also each instance."""
+    """Orthanc's life cycle, stable studies, and what it deletes: of a study or a patient also each instance."""
     if change == orthanc.ChangeType.DELETED:
         deletions = GATEWAY.deletions
         if deletions is not None and level == orthanc.ResourceType.INSTANCE:
             deletions.put(resource)
+    elif change == orthanc.ChangeType.STABLE_STUDY:
+        GATEWAY.tell_stable_study()
     elif change == orthanc.ChangeType.ORTHANC_STARTED:
         GATEWAY.start()
     elif change == orthanc.ChangeType.ORTHANC_STOPPED:

@@ -27,6 +27,8 @@ class Settings:
     post_fd: int | None = None
     # What Orthanc deletes, as the glue hears it; only if quotas count.
     changes_fd: int | None = None
+    # A packet for each study that Orthanc calls stable.
+    studies_fd: int | None = None
 
     @property
     def in_orthanc(self) -> bool:

@@ -32,6 +32,7 @@ MIGRATIONS: Final[tuple[Path, ...]] = (
     _PACKAGES / "worklist" / "hl7" / "migrations",
     _PACKAGES / "worklist" / "feedback" / "migrations",
     _PACKAGES / "worklist" / "orders" / "migrations",
+    _PACKAGES / "worklist" / "performed" / "migrations",
 )
 
 # PostgreSQL's advisory lock of the migrations; a room that has a lock of its own takes another number.

@@ -221,7 +221,8 @@ class Supervisor:
         self._start_with_control(process, "gateway.quotas", [] if changes_fd is None else [changes_fd])
 
     def _start_worklist(self, process: Process) -> None:
-        self._start_with_control(process, "worklist", [])
+        studies_fd = self._settings.studies_fd
+        self._start_with_control(process, "worklist", [] if studies_fd is None else [studies_fd])
 
     def _start_hl7(self, process: Process) -> None:
         if self._hl7_port is not None:

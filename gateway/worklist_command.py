@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydicom.datadict import keyword_for_tag
 from rich.console import Console
 from rich.table import Table
 
 from gateway.character_sets import of_orthanc
 from gateway.commands import ConfigurationOption, fail, load, open_database
 from gateway.config import Configuration
-from gateway.matching.attributes import Attributes, name_of
+from gateway.matching.attributes import Attributes
+from gateway.readable import attribute_lines, local_time, printable
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -69,7 +69,7 @@ def list_items(
 
 @app.command()
 def show(numbers: Numbers, configuration: ConfigurationOption) -> None:
-    """Show items: all attributes, and what happened to them."""
+    """Show items: all attributes, what happened to them, who asked for them, what was done."""
     loaded = load(configuration)[1]
     from worklist import store
 
@@ -81,10 +81,12 @@ def show(numbers: Numbers, configuration: ConfigurationOption) -> None:
             print(f"item: {item.id}")
             print(f"status: {item.status.value}")
             print(f"from: {item.origin}")
-            for line in _lines(item.attributes):
+            for line in attribute_lines(item.attributes):
                 print(line)
             for event in store.history(connection, number):
-                print(f"{_time(event.at)} {_printable(event.who)}: {_printable(event.what)}")
+                print(f"{local_time(event.at)} {printable(event.who)}: {printable(event.what)}")
+            for line in _work(connection, number):
+                print(line)
 
 
 @app.command()
@@ -191,7 +193,7 @@ def import_files(
                 print(f"PROBLEM: {file}: {error}")
                 continue
             with database.write(lock=store.LOCK) as connection:
-                item = _import(connection, attributes, f"import {_printable(file.name)}")
+                item = _import(connection, attributes, f"import {printable(file.name)}")
             lacking = missing(attributes)
             print(f"item {item.id}: {file}" + (f": lacks {describe(lacking)}" if lacking else ""))
     if refused:
@@ -264,28 +266,20 @@ def _row(item: "Item") -> list[str]:
     return [
         str(item.id),
         item.status.value,
-        *(_printable(text) for text in (*texts, keys.accession_number, keys.partition, item.origin)),
+        *(printable(text) for text in (*texts, keys.accession_number, keys.partition, item.origin)),
     ]
 
 
-def _lines(attributes: Attributes, indent: str = "") -> Iterator[str]:
-    for tag, element in sorted(attributes.items()):
-        name = f"{indent}{name_of(tag)} {keyword_for_tag(tag)}".rstrip()
-        if isinstance(element.value, str):
-            yield f"{name}: {_printable(element.value)}"
-            continue
-        yield f"{name}:"
-        for number, item in enumerate(element.value, start=1):
-            yield f"{indent}  item {number}"
-            yield from _lines(item, indent + "    ")
+def _work(connection: "Connection", number: int) -> Iterator[str]:
+    """To whom an item was shown, and the procedure steps on it."""
+    from worklist.performed import steps
+    from worklist.performed.shown import shown
 
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
-def _time(at: int) -> str:
-    return datetime.fromtimestamp(at / 10**9).strftime("%Y-%m-%d %H:%M:%S")
+    for one in shown(connection, number):
+        yield f"shown to {printable(one.calling_ae_title)}: {one.times} times, last {local_time(one.last_at)}"
+    for step in steps.of_item(connection, number):
+        times = f"begun {local_time(step.created_at)}, changed {local_time(step.changed_at)}"
+        yield f"procedure step {step.id}: {step.status.value}, from {printable(step.peer.calling_ae_title)}, {times}"
 
 
 def _person() -> str:

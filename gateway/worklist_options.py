@@ -62,6 +62,8 @@ class WorklistSection(Section):
     limit_answers: Annotated[int, Field(ge=0)] | None = None
     warn_unsupported_keys: bool = True
     character_sets: dict[AeTitle, EncodingName] = Field(default_factory=dict)
+    start_on_first_instance: bool = False
+    complete_on_stable_study: bool | None = None
 
     def filters_issuer_aet(self, orthanc: "OrthancWorklists") -> bool:
         """FilterIssuerAet: ours, or Orthanc's where its worklists are enabled."""
@@ -74,6 +76,12 @@ class WorklistSection(Section):
         if self.limit_answers is not None:
             return self.limit_answers
         return orthanc.limit_answers if orthanc.enable else 0
+
+    def completes_on_stable_study(self, orthanc: "OrthancWorklists") -> bool:
+        """CompleteOnStableStudy, in the same way: where Orthanc's plugin would delete the item, it is done."""
+        if self.complete_on_stable_study is not None:
+            return self.complete_on_stable_study
+        return orthanc.enable and orthanc.delete_worklists_on_stable_study
 
 
 class OrthancWorklists(BaseModel):
@@ -88,6 +96,8 @@ class OrthancWorklists(BaseModel):
     filter_issuer_aet: bool = Field(default=False, alias="FilterIssuerAet")
     limit_answers: Annotated[int, Field(ge=0)] = Field(default=0, alias="LimitAnswers")
     save_in_orthanc_database: bool = Field(default=False, alias="SaveInOrthancDatabase")
+    # The newer plugin's own default is true; the older one does nothing of the kind.
+    delete_worklists_on_stable_study: bool = Field(default=False, alias="DeleteWorklistsOnStableStudy")
 
     @property
     def folder(self) -> str | None:

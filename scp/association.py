@@ -251,6 +251,7 @@ class AcceptedAssociation(Association):
             answer.status.code,
             error_comment=answer.comment,
             offending_element=answer.offending_element,
+            error_id=answer.error_id,
         )
         self.upper_layer.send_bytes(p_data_tf(context_id, data, self.peer_maximum_pdu_bytes))
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 MAXIMUM_UID_CHARACTERS: Final = 64
 # PS3.5 9.1 allows digits and periods. Letters, hyphens and underscores are wrong but harmless and do
 # occur; anything else (slashes, backslashes, control characters, spaces) is no identifier.
-_HARMLESS_UID = re.compile(r"[0-9A-Za-z._-]+")
+HARMLESS_UID: Final = re.compile(r"[0-9A-Za-z._-]+")
 
 _REQUIRED: Final[tuple[tuple[str, str, int], ...]] = (
     ("sop_class_uid", "SOP Class UID", 0x00080016),
@@ -34,9 +34,9 @@ class CommandIsValid(Policy):
             return Answer(
                 Status.INVALID_SOP_INSTANCE, f"SOP Instance UID of more than {MAXIMUM_UID_CHARACTERS} characters"
             )
-        if not _HARMLESS_UID.fullmatch(uid):
+        if not HARMLESS_UID.fullmatch(uid):
             return Answer(Status.INVALID_SOP_INSTANCE, "SOP Instance UID is no UID")
-        if not _HARMLESS_UID.fullmatch(command.affected_sop_class_uid):
+        if not HARMLESS_UID.fullmatch(command.affected_sop_class_uid):
             return Answer(Status.SOP_CLASS_NOT_SUPPORTED, "SOP Class UID is no UID")
         return None
 

@@ -184,6 +184,7 @@ def encode_response(
     error_comment: str = "",
     offending_element: int | None = None,
     counters: Counters | None = None,
+    error_id: int | None = None,
     data_set: bool = False,
 ) -> bytes:
     """Encode the response to `request` (PS3.7 9.3.1.2 to 9.3.5.2); `data_set`: whether one follows."""
@@ -201,6 +202,8 @@ def encode_response(
         comment = error_comment.encode("ascii", "replace")[:ERROR_COMMENT_CHARACTERS]
         comment += b" " * (len(comment) % 2)
         parts.append(_ELEMENT.pack(0, 0x0902, len(comment)) + comment)
+    if error_id is not None:
+        parts.append(_UNSIGNED_SHORT.pack(0, 0x0903, 2, error_id))
     if request.affected_sop_instance_uid:
         parts.append(_uid(0x1000, request.affected_sop_instance_uid))
     if request.event_type_id is not None:

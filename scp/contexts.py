@@ -18,13 +18,15 @@ NO_ROLES: Final[Mapping[str, Role]] = {}
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
 
-# Which service an abstract syntax is for, besides storage. Orthanc 1.10.1 has all of these; those whose verb is
-# offered (gateway.admission) are served here.
+# Which service an abstract syntax is for, besides storage. Orthanc 1.10.1 has all of these but MPPS; those whose
+# verb is offered (gateway.admission) are served here.
 SERVICES: Final[Mapping[str, Verb]] = {
     VERIFICATION: Verb.ECHO,
     "1.2.840.10008.5.1.4.1.2.1.1": Verb.FIND,  # Patient Root Query/Retrieve - FIND
     "1.2.840.10008.5.1.4.1.2.2.1": Verb.FIND,  # Study Root Query/Retrieve - FIND
     "1.2.840.10008.5.1.4.31": Verb.FIND_WORKLIST,  # Modality Worklist - FIND
+    # Who asks what to do may say what it did; Orthanc has no permission of its own for it.
+    "1.2.840.10008.3.1.2.3.3": Verb.FIND_WORKLIST,  # Modality Performed Procedure Step
     "1.2.840.10008.5.1.4.1.2.1.2": Verb.MOVE,  # Patient Root Query/Retrieve - MOVE
     "1.2.840.10008.5.1.4.1.2.2.2": Verb.MOVE,  # Study Root Query/Retrieve - MOVE
     "1.2.840.10008.5.1.4.1.2.1.3": Verb.GET,  # Patient Root Query/Retrieve - GET

@@ -23,5 +23,16 @@ def policies(configuration: Configuration, quotas: Quotas | None) -> tuple[Polic
         StructureIsSound(Limits(maximum_inflated_bytes=section.maximum_inflated_bytes)),
         HeaderMatchesCommand(),
         QuotaOfInstance(quotas) if quotas is not None else None,
+        _tell_worklist(configuration),
     ]
     return tuple(policy for policy in in_order if policy is not None)
+
+
+def _tell_worklist(configuration: Configuration) -> Policy | None:
+    if configuration.worklist is None or not configuration.worklist.start_on_first_instance:
+        return None
+    # Imported here: who does not want it does not pay for it.
+    from scp.arrivals import TellWorklist
+    from worklist.performed.announcements import Announcer
+
+    return TellWorklist(Announcer(configuration.state_directory))

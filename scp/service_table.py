@@ -4,10 +4,11 @@ from gateway.archive.interface import Archives
 from gateway.config import Configuration
 from gateway.modalities import KnownModalities
 from gateway.moves.interface import MoveDrivers
-from scp.command_set import C_FIND_RQ, C_GET_RQ, C_MOVE_RQ
+from scp.command_set import C_FIND_RQ, C_GET_RQ, C_MOVE_RQ, N_CREATE_RQ, N_SET_RQ
 from scp.find import FindService
 from scp.get import GetService
 from scp.move import MoveService
+from scp.normalized import normalized
 from scp.services import Begin
 
 _PATIENT_ROOT = "1.2.840.10008.5.1.4.1.2.1"
@@ -31,13 +32,22 @@ def service_table(
         (f"{_STUDY_ROOT}.3", C_GET_RQ): get.operation,
     }
     if configuration.worklist is not None:
-        table[_MODALITY_WORKLIST_FIND, C_FIND_RQ] = _worklist(configuration)
+        table |= _worklist(configuration)
     return table
 
 
-def _worklist(configuration: Configuration) -> Begin:
+def _worklist(configuration: Configuration) -> dict[tuple[str, int], Begin]:
     # Imported here: who has no worklist does not pay for its database with time and memory.
     from gateway.database import connect
+    from scp.mpps import MODALITY_PERFORMED_PROCEDURE_STEP, MppsService
     from scp.worklist_find import WorklistFindService
+    from worklist.performed.shown import ShownLog
 
-    return WorklistFindService(configuration, connect(configuration)).operation
+    database = connect(configuration)
+    find = WorklistFindService(configuration, database, ShownLog(database))
+    mpps = MppsService(configuration, database)
+    return {
+        (_MODALITY_WORKLIST_FIND, C_FIND_RQ): find.operation,
+        (MODALITY_PERFORMED_PROCEDURE_STEP, N_CREATE_RQ): normalized(mpps.create),
+        (MODALITY_PERFORMED_PROCEDURE_STEP, N_SET_RQ): normalized(mpps.set),
+    }

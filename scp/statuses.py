@@ -21,10 +21,18 @@ class Status(Enum):
     """What the gateway answers, by meaning."""
 
     SUCCESS = StatusText(0x0000, "Success", "PS3.7 C.1.1")
+    INVALID_ATTRIBUTE_VALUE = StatusText(0x0106, "Invalid Attribute Value", "PS3.7 C.5")
+    PROCESSING_FAILURE = StatusText(0x0110, "Processing Failure", "PS3.7 C.5")
+    DUPLICATE_SOP_INSTANCE = StatusText(0x0111, "Duplicate SOP Instance", "PS3.7 C.5")
+    NO_SUCH_SOP_INSTANCE = StatusText(0x0112, "No Such SOP Instance", "PS3.7 C.5")
     INVALID_SOP_INSTANCE = StatusText(0x0117, "Invalid SOP Instance", "PS3.7 C.5.12")
+    NO_SUCH_SOP_CLASS = StatusText(0x0118, "No Such SOP Class", "PS3.7 C.5")
+    MISSING_ATTRIBUTE = StatusText(0x0120, "Missing Attribute", "PS3.7 C.5")
+    MISSING_ATTRIBUTE_VALUE = StatusText(0x0121, "Missing Attribute Value", "PS3.7 C.5")
     SOP_CLASS_NOT_SUPPORTED = StatusText(0x0122, "SOP Class Not Supported", "PS3.7 C.5.20")
     NOT_AUTHORIZED = StatusText(0x0124, "Refused: Not Authorized", "PS3.7 C.5")
     UNRECOGNIZED_OPERATION = StatusText(0x0211, "Unrecognized Operation", "PS3.7 C.5")
+    RESOURCE_LIMITATION = StatusText(0x0213, "Resource Limitation", "PS3.7 C.5")
     OUT_OF_RESOURCES = StatusText(0xA700, "Refused: Out of Resources", "PS3.4 B.2.3")
     DATA_SET_DOES_NOT_MATCH = StatusText(0xA900, "Error: Data Set does not match SOP Class", "PS3.4 B.2.3")
     CANNOT_UNDERSTAND = StatusText(0xC000, "Error: Cannot understand", "PS3.4 B.2.3")
@@ -55,7 +63,7 @@ class Status(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The outcome of a request: status, Error Comment (0000,0902) and Offending Element (0000,0901).
+    """The outcome of a request: status, Error Comment (0000,0902), Offending Element (0000,0901), Error ID (0000,0903).
 
     `option` is for the log: which option would allow what is refused.
     """
@@ -64,6 +72,7 @@ class Answer:
     comment: str = ""
     offending_element: int | None = None
     option: str = ""
+    error_id: int | None = None
 
 
 SUCCESS: Final = Answer(Status.SUCCESS)

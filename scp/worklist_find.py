@@ -19,6 +19,7 @@ from scp.questions import Asking, Question, question_of
 from scp.statuses import Status
 from worklist import items
 from worklist.items import Status as StepStatus
+from worklist.performed.shown import ShownLog
 from worklist.queries import View, WorklistQuery
 
 # How many tags a log line names, and how much of a value.
@@ -37,12 +38,13 @@ _LOGGED_VALUES: Final = {
 class WorklistFindService:
     """What the worklist queries of a worker share: the store, options."""
 
-    def __init__(self, configuration: Configuration, database: Database) -> None:
+    def __init__(self, configuration: Configuration, database: Database, shown: ShownLog) -> None:
         """Call it only if `configuration` has a worklist."""
         options, orthanc = configuration.worklist, configuration.orthanc
         if options is None:
             raise ValueError("there is no worklist in this configuration")
         self._database = database
+        self._shown = shown
         self._strict_ae_titles = orthanc.strict_aet_comparison
         self._case_sensitive_pn = orthanc.case_sensitive_pn
         self._hidden_statuses = frozenset(map(StepStatus, options.hidden_statuses))
@@ -76,11 +78,19 @@ class WorklistFindService:
         encoder = AnswerEncoder(keys, question.transfer_syntax, first, others)
         warns = self._warns and bool(query.unsupported)
         return Answers(
-            self._encoded(query.find(self._database), encoder, first, log),
+            self._encoded(self._noted(query, calling), encoder, first, log),
             self._limit,
             Status.FIND_PENDING_WARNING if warns else Status.FIND_PENDING,
             _said(query),
         )
+
+    def _noted(self, query: WorklistQuery, calling: str) -> Iterator[Attributes]:
+        """The responses; what of them was sent is noted, whoever ends the query."""
+        sent: list[int] = []
+        try:
+            yield from query.find(self._database, lambda item: sent.append(item.id))
+        finally:
+            self._shown.note(sent, calling)
 
     def _character_sets(self, keys: tuple[Key, ...]) -> list[CharacterSet]:
         """What an answer is encoded in: the first of these that can hold it.

@@ -1,4 +1,4 @@
-"""The process that keeps the worklist: reads folders of files into it, deletes what has expired.
+"""The process that keeps the worklist: reads folders of files into it, deletes what has expired, follows images.
 
 Started by the supervisor as `python -I -m worklist CONTROL_FD`, settings on standard input. A byte on the control
 socket, or its end, means stop: what is in the store is complete at any time.
@@ -9,15 +9,23 @@ import signal
 import socket
 import sys
 import threading
+import time
+from collections.abc import Callable
 
 from gateway import database
+from gateway.archive.rest import OrthancRest
 from gateway.character_sets import of_orthanc
-from gateway.child import read_settings
+from gateway.child import Settings, read_settings
+from gateway.config import Configuration
+from gateway.forwarding.endpoint import endpoint
 from gateway.log import get_logger
 from gateway.quotas.identity import gateway_identity
 from gateway.worklist_options import WorklistSection
 from worklist.folders import FolderImport
 from worklist.housekeeping import Housekeeping
+from worklist.performed.announcements import listen
+from worklist.performed.first_instances import FirstInstances
+from worklist.performed.stable_studies import POLL_S, StableStudies
 from worklist.watching import Watcher
 
 # As the forwarder: answering modalities comes first.
@@ -29,6 +37,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     control = socket.socket(fileno=int(sys.argv[1]))
+    threading.excepthook = _die
     settings = read_settings()
     configuration = settings.configuration()
     settings.configure_log(configuration, "worklist")
@@ -45,7 +54,49 @@ def main() -> None:
         of_orthanc(configuration.orthanc.default_encoding),
     )
     section = configuration.worklist or WorklistSection()
+    _follow_images(settings, configuration, section, books)
     Housekeeping(books, importing, Watcher([folder.path for folder in folders]), section.expiry.seconds()).run()
+
+
+def _follow_images(
+    settings: Settings, configuration: Configuration, section: WorklistSection, books: database.Database
+) -> None:
+    """What received images say of items: as far as the options want it, on threads of its own."""
+    starts, completes = (
+        section.start_on_first_instance,
+        section.completes_on_stable_study(configuration.orthanc.worklists),
+    )
+    if starts:
+        first = FirstInstances(books, has_partitions=section.partition_by_called_aet)
+        listen(configuration.state_directory, first.heard)
+    if starts or completes:
+        studies = StableStudies(
+            books,
+            OrthancRest(endpoint(settings, configuration), connections=1),
+            gateway_identity(configuration.state_directory),
+            starts=starts,
+            completes=completes,
+        )
+        threading.Thread(target=studies.run, args=(_stable_studies(settings.studies_fd),), daemon=True).start()
+
+
+def _stable_studies(fd: int | None) -> Callable[[], None]:
+    """Waits for a packet of the glue's, which comes when a study is stable; without the glue for POLL_S."""
+    if fd is None:
+        return lambda: time.sleep(POLL_S)
+    glue = socket.socket(fileno=fd)
+
+    def wait() -> None:
+        if not glue.recv(16):  # Orthanc ends, and so shall we
+            time.sleep(POLL_S)
+
+    return wait
+
+
+def _die(arguments: threading.ExceptHookArgs) -> None:
+    """An error that nobody expected: end the process. The supervisor starts it anew, the store is the truth."""
+    get_logger().error("the worklist's process ends by an error of its own", exc_info=arguments.exc_value)
+    os._exit(1)
 
 
 def _end_with(control: socket.socket) -> None:

@@ -8,6 +8,7 @@ from gateway.database import Database, DatabaseError
 from gateway.log import get_logger
 from worklist.expiry import expire
 from worklist.folders import SETTLE_S, FolderImport
+from worklist.performed.expiry import expire_steps
 from worklist.watching import Watcher
 
 # Everything is looked at so often, for what the kernel does not tell.
@@ -63,6 +64,9 @@ class Housekeeping:
             expired = expire(self._database, self._kept_s)
             if expired:
                 self._log.info("worklist items expired", items=expired)
+            expired = expire_steps(self._database, self._kept_s)
+            if expired:
+                self._log.info("procedure steps expired", steps=expired)
             self._expire_at = time.monotonic() + EXPIRY_S
         if not done or self._importing.fresh():
             return SETTLE_S

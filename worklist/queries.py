@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -85,9 +85,16 @@ class WorklistQuery:
         """What of the item was asked for, ready to be encoded for `keys`."""
         return {**response(self.keys, item.attributes, matching_keys.ATTRIBUTES), **private_creators(self.keys)}
 
-    def find(self, database: Database) -> Iterator[Attributes]:
-        """Yield the responses in the order of scheduled date and time. Raises DatabaseError at any time."""
-        return (self.response(item) for item in candidates(database, self.selection) if self.matches(item))
+    def find(self, database: Database, taken: Callable[[Item], None] | None = None) -> Iterator[Attributes]:
+        """Yield the responses in the order of scheduled date and time. Raises DatabaseError at any time.
+
+        `taken` is told of each when the caller is done with it.
+        """
+        for item in candidates(database, self.selection):
+            if self.matches(item):
+                yield self.response(item)
+                if taken is not None:
+                    taken(item)
 
     def _matched(self, keys: Iterable[Key], attributes: matching_keys.Attributes) -> tuple[Key, ...]:
         """The keys that are compared; the tags of others that have a value are noted."""

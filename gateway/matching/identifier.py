@@ -58,15 +58,22 @@ def read_keys(data: bytes, transfer_syntax_uid: str, default: CharacterSet) -> t
     return _keys(elements, default, reader.order)
 
 
-def read_attributes(data: bytes, transfer_syntax_uid: str, default: CharacterSet) -> Attributes:
+def read_attributes(
+    data: bytes,
+    transfer_syntax_uid: str,
+    default: CharacterSet,
+    *,
+    maximum_bytes: int = MAXIMUM_IDENTIFIER_BYTES,
+    maximum_attributes: int = MAXIMUM_KEYS,
+) -> Attributes:
     """Return the attributes of an encoded data set, text decoded by its Specific Character Set or `default`.
 
     Without Specific Character Set, group lengths and what is no text (PS3.5 6.2: OB, OW, ... and UN). Raises
     InvalidQuery, as for an identifier.
     """
-    if len(data) > MAXIMUM_IDENTIFIER_BYTES:
-        raise InvalidQuery(f"data set of more than {MAXIMUM_IDENTIFIER_BYTES} bytes")
-    reader = _Reader(data, transfer_syntax_uid)
+    if len(data) > maximum_bytes:
+        raise InvalidQuery(f"data set of more than {maximum_bytes} bytes")
+    reader = _Reader(data, transfer_syntax_uid, maximum_attributes)
     elements, _position = reader.elements(0, len(data), 0)
     return _attributes(elements, default, reader.order)
 
@@ -74,8 +81,9 @@ def read_attributes(data: bytes, transfer_syntax_uid: str, default: CharacterSet
 class _Reader:
     """The elements of a data set of some hundred bytes, by recursion of bounded depth."""
 
-    def __init__(self, data: bytes, transfer_syntax_uid: str) -> None:
+    def __init__(self, data: bytes, transfer_syntax_uid: str, maximum_attributes: int = MAXIMUM_KEYS) -> None:
         self._data = data
+        self._maximum_attributes = maximum_attributes
         self._implicit = transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN
         self.order = ">" if transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN else "<"
         self._count = 0
@@ -88,8 +96,8 @@ class _Reader:
             if tag == _ITEM_DELIMITATION:
                 return tuple(found), position + 8
             self._count += 1
-            if self._count > MAXIMUM_KEYS:
-                raise InvalidQuery(f"more than {MAXIMUM_KEYS} attributes")
+            if self._count > self._maximum_attributes:
+                raise InvalidQuery(f"more than {self._maximum_attributes} attributes")
             vr, length, position = self._header(tag, position, end)
             if vr == "SQ" or length == _UNDEFINED:
                 items, position = self._items(tag, position, end, length, depth)

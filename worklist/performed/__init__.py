@@ -1,0 +1,1 @@
+"""What modalities did: performed procedure steps (MPPS), received images, and who asked for the worklist."""

@@ -1,0 +1,1 @@
+"""The history of these tables: the branch "performed" (gateway.database)."""
