@@ -16,6 +16,7 @@ from gateway.database import connect_sqlite
 from gateway.matching.attributes import Attributes
 from gateway.matching.identifier import read_attributes
 from tests.support.data_sets import EXPLICIT, encode
+from tests.support.orthanc import Orthanc
 from tests.support.ports import accepts, free_port
 from tests.support.querying import C_FIND_RQ, Found, Querier
 from tests.support.rawdicom import Context, command_set
@@ -96,7 +97,7 @@ def write_file(path: Path, data_set: Dataset) -> None:
     file.save_as(path, enforce_file_format=True)
 
 
-def add_items(gateway: Gateway, *items: Dataset | tuple[Dataset, Status]) -> list[Item]:
+def add_items(gateway: Gateway | Orthanc, *items: Dataset | tuple[Dataset, Status]) -> list[Item]:
     """Puts items into the store of a gateway that runs."""
     database = connect_sqlite(gateway.state_directory / "gateway.sqlite")
     try:
