@@ -78,7 +78,7 @@ class WorklistFindService:
         encoder = AnswerEncoder(keys, question.transfer_syntax, first, others)
         warns = self._warns and bool(query.unsupported)
         return Answers(
-            self._encoded(self._noted(query, calling), encoder, first, log),
+            self._encoded(self._noted(query, question.calling_ae_title), encoder, first, log),
             self._limit,
             Status.FIND_PENDING_WARNING if warns else Status.FIND_PENDING,
             _said(query),
