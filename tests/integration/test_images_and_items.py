@@ -62,6 +62,11 @@ def matching(files: list[Path], number: int = 1, **values: Any) -> Dataset:
     return an_item(number, StudyInstanceUID=study_of(files), **values)
 
 
+def wait_for_listener(server: Any) -> None:
+    """Waits until the worklist's process hears what workers tell."""
+    wait_until((server.state_directory / SOCKET_NAME).exists, DEADLINE_S, "nobody listens")
+
+
 def send(server: Any, files: list[Path], calling: str = "CT1") -> None:
     done = storescu(server.dicom_port, files, calling=calling)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -76,6 +81,7 @@ def test_inside_orthanc_the_first_instance_starts_and_the_stable_study_completes
         DicomGateway={"Workers": 1, "Worklist": FOLLOWING, "Forwarding": IMPATIENT},
     )
     orthanc.start()
+    wait_for_listener(orthanc)
     first = make_cts(tmp_path / "first", 3)
     # By its Study Instance UID; by Accession Number and Patient ID; by the same of somebody else; not at all.
     of_first, of_station, by_accession, of_other, none = add_items(
@@ -111,7 +117,7 @@ def test_without_the_plugin_and_after_kills_nothing_is_missed(
         }
     )
     gateway.start()
-    wait_until((gateway.state_directory / SOCKET_NAME).exists, DEADLINE_S, "nobody listens")
+    wait_for_listener(gateway)
     told, untold = make_cts(tmp_path / "told", 1), make_cts(tmp_path / "untold", 1, series=1)
     one, other = add_items(gateway, matching(told, 1), matching(untold, 2))
     send(gateway, told)

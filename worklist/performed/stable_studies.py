@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection, delete, insert, select
 
+from gateway.archive.index.changes import Changes
 from gateway.archive.interface import ArchiveUnavailable, TooBroad
 from gateway.archive.rest import OrthancRest
 from gateway.database import Database, DatabaseError
@@ -21,14 +22,11 @@ from worklist.items import Status
 from worklist.performed.images import Study, set_all, to_complete, to_start_late
 from worklist.performed.tables import CHANGES_READ
 
+STABLE_STUDY: Final = "StableStudy"
 PAGE_CHANGES: Final = 1000
 # Where Orthanc does not tell of stable studies. It calls them so after StableAge, a minute by default.
 POLL_S: Final = 10.0
 RETRY_S: Final = 10.0
-
-
-class UnusableAnswer(Exception):
-    """Orthanc's answer is not what it should be. The text is for the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +37,6 @@ class StableStudy:
     modalities: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Page:
-    """Some of Orthanc's changes: the number of the last, whether there are more, studies that became stable."""
-
-    last: int
-    is_last: bool
-    stable: list[str]
-
-
 class StableStudies:
     """Reads Orthanc's changes; used by one thread."""
 
@@ -55,6 +44,7 @@ class StableStudies:
         """`gateway`: whose place in Orthanc's changes it is."""
         self._database = database
         self._rest = rest
+        self._changes = Changes(rest)
         self._gateway = gateway
         self._starts = starts
         self._completes = completes
@@ -68,27 +58,29 @@ class StableStudies:
                 self.look()
                 complained = False
                 wait()
-            except (ArchiveUnavailable, TooBroad, UnusableAnswer, DatabaseError) as error:
+            except (ArchiveUnavailable, TooBroad, DatabaseError) as error:
                 if not complained:
                     self._log.error("stable studies cannot be read; it is tried again", reason=str(error))
                 complained = True
                 time.sleep(RETRY_S)
 
     def look(self) -> None:
-        """Read all changes that there are. Raises ArchiveUnavailable, TooBroad, UnusableAnswer, DatabaseError."""
+        """Read all changes that there are. Raises ArchiveUnavailable, TooBroad, DatabaseError."""
         since = self._position()
         while True:
-            page = self._page(f"since={since}&limit={PAGE_CHANGES}")
-            if page.last <= since:
+            changes, is_last = self._changes.since(since, PAGE_CHANGES)
+            if not changes:
                 return
-            self._act(list(self._studies(page.stable)), page.last)
-            if page.is_last:
+            since = changes[-1].number
+            stable = [change.resource for change in changes if change.kind == STABLE_STUDY]
+            self._act(list(self._studies(stable)), since)
+            if is_last:
                 return
-            since = page.last
 
     def _position(self) -> int:
-        """Where to go on; at the very first look, and in another Orthanc, at the end."""
-        last = self._page("last").last
+        """Where to go on; at the very first look, and in another database of Orthanc's, at the end."""
+        newest = self._changes.last()
+        last = newest.number if newest is not None else 0
         with self._database.read() as connection:
             read = connection.scalar(select(CHANGES_READ.c.sequence).where(CHANGES_READ.c.gateway == self._gateway))
         if read is None or read > last:
@@ -96,14 +88,6 @@ class StableStudies:
                 self._remember(connection, last)
             return last
         return int(read)
-
-    def _page(self, query: str) -> "_Page":
-        answer = self._rest.get(f"/changes?{query}")
-        try:
-            stable = [str(one["ID"]) for one in answer["Changes"] if one["ChangeType"] == "StableStudy"]
-            return _Page(int(answer["Last"]), bool(answer["Done"]), stable)
-        except (TypeError, KeyError, ValueError) as error:
-            raise UnusableAnswer("Orthanc's changes cannot be read") from error
 
     def _studies(self, identifiers: list[str]) -> Iterator[StableStudy]:
         for identifier in dict.fromkeys(identifiers):
@@ -123,7 +107,7 @@ class StableStudies:
                     modalities,
                 )
             except (TypeError, KeyError, AttributeError) as error:
-                raise UnusableAnswer(f"Orthanc's study {identifier} cannot be read") from error
+                raise ArchiveUnavailable(f"Orthanc's study {identifier} cannot be read") from error
 
     def _act(self, studies: list[StableStudy], last: int) -> None:
         change = store.Change.now("images")
