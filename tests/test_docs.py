@@ -18,6 +18,7 @@ from gateway import (
     config,
     hl7_command,
     hl7_outbox_command,
+    mpps_command,
     quota_command,
     worklist_command,
 )
@@ -60,6 +61,7 @@ ROOMS: Final = (
     "worklist",
     "worklist/feedback",
     "worklist/hl7",
+    "worklist/performed",
     "worklist/orders",
 )
 
@@ -289,13 +291,18 @@ def test_commands_of_the_documents_exist(document: Path) -> None:
         command.name or str(getattr(command.callback, "__name__", ""))
         for command in hl7_command.app.registered_commands
     }
-    assert named <= commands | {"queue", "quota", "worklist", "hl7"}
     outbox = {
         command.name or str(getattr(command.callback, "__name__", ""))
         for command in hl7_outbox_command.app.registered_commands
     }
     assert set(re.findall(r"dicom-gateway hl7 ([a-z]+)\b", code_of(document))) <= hl7 | {"outbox"}
     assert set(re.findall(r"hl7 outbox ([a-z]+)\b", code_of(document))) <= outbox
+    mpps = {
+        command.name or str(getattr(command.callback, "__name__", ""))
+        for command in mpps_command.app.registered_commands
+    }
+    assert named <= commands | {"queue", "quota", "worklist", "hl7", "mpps"}
+    assert set(re.findall(r"dicom-gateway mpps ([a-z]+)\b", code_of(document))) <= mpps
     assert set(re.findall(r"dicom-gateway quota ([a-z]+)\b", code_of(document))) <= quota
     assert set(re.findall(r"dicom-gateway queue ([a-z]+)\b", code_of(document))) <= queue
 
