@@ -271,7 +271,8 @@ def _row(item: "Item") -> list[str]:
 
 
 def _work(connection: "Connection", number: int) -> Iterator[str]:
-    """To whom an item was shown, and the procedure steps on it."""
+    """To whom an item was shown, the procedure steps on it, and what receivers were told of it."""
+    from worklist.feedback import outbox
     from worklist.performed import steps
     from worklist.performed.shown import shown
 
@@ -280,6 +281,10 @@ def _work(connection: "Connection", number: int) -> Iterator[str]:
     for step in steps.of_item(connection, number):
         times = f"begun {local_time(step.created_at)}, changed {local_time(step.changed_at)}"
         yield f"procedure step {step.id}: {step.status.value}, from {printable(step.peer.calling_ae_title)}, {times}"
+    for message in outbox.of_item(connection, number):
+        sent = f", sent {local_time(message.sent_at)}" if message.sent_at else ""
+        answer = f", {message.outcome} {printable(message.text)}".rstrip() if message.outcome else ""
+        yield f"message {message.id} to {message.receiver}: {message.status}, {message.state}{sent}{answer}"
 
 
 def _person() -> str:

@@ -16,7 +16,9 @@ from typer.testing import CliRunner
 from gateway import cli
 from tests.conftest import MakeGateway
 from tests.support.mpps import MPPS, Modality, begun, ended, scheduled
-from tests.support.processes import kill
+from tests.support.ports import free_port
+from tests.support.processes import kill, wait_until
+from tests.support.ris import Ris, field
 from tests.support.standalone import Gateway
 from tests.support.worklist_queries import WorklistQuerier, add_items, an_item, nested
 
@@ -171,6 +173,33 @@ def test_independent_modalities_report_and_the_commands_show_it(gateway: Gateway
     history = printed(gateway, "worklist", "show", "2").splitlines()
     assert any("mpps PYNETDICOM: SCHEDULED to STARTED: procedure step 1 IN PROGRESS" in line for line in history)
     assert any(line.startswith("procedure step 1: COMPLETED, from PYNETDICOM, begun 20") for line in history)
+
+
+def test_the_ris_learns_what_was_acknowledged_to_the_modality_whoever_is_killed(make_gateway: MakeGateway) -> None:
+    with Ris() as ris:
+        receiver = {"Name": "RIS", "Host": "127.0.0.1", "Port": ris.port, "MinimumRetryDelay": 0.1}
+        section = SECTION | {"Hl7": {"Port": free_port(), "Receivers": [{**receiver, "MaximumRetryDelay": 0.5}]}}
+        gateway = make_gateway(DicomAlwaysAllowFindWorklist=True, DicomGateway=section)
+        gateway.start()
+        ris.stop()
+        add_items(gateway, an_item(1, PlacerOrderNumberImagingServiceRequest="PLACER1"))
+        with Modality(gateway.dicom_port) as modality:
+            assert modality.open().create("2.25.1", begun(scheduled(1))).status == 0
+            assert modality.set("2.25.1", ended()).status == 0
+            kill_all(gateway)
+        ris.start()
+        gateway.start()
+        messages = ris.wait_for(2)
+        assert [field(message, "ORC", 5) for message in messages] == ["IP", "CM"]
+        assert [field(message, "ORC", 2) for message in messages] == ["PLACER1", "PLACER1"]
+
+        def told() -> list[str]:
+            lines = printed(gateway, "worklist", "show", "1").splitlines()
+            return [line for line in lines if line.startswith("message ")]
+
+        wait_until(lambda: all(line.endswith(", AA") for line in told()), TIMEOUT_S, lambda: f"{told()}")
+        assert told()[0].startswith("message 1 to RIS: STARTED, accepted, sent 20")
+        assert told()[1].startswith("message 2 to RIS: COMPLETED, accepted, sent 20")
 
 
 def test_the_command_without_worklist(make_gateway: MakeGateway) -> None:

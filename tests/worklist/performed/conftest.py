@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
 
-from gateway.database import Database
+from gateway.database import Database, connect_sqlite, migrate
 from tests.support.mpps import begun, ended
 from tests.support.worklist_queries import an_item, attributes_of
 from tests.support.worklists import add
@@ -54,6 +56,15 @@ class Department:
 
     def numbers_of(self, reported: Reported) -> list[int]:
         return [item.id for item in reported.items]
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """An SQLite with all tables; test_postgresql.py has the other one."""
+    made = connect_sqlite(tmp_path / "gateway.sqlite")
+    migrate(made)
+    yield made
+    made.close()
 
 
 @pytest.fixture
