@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Final
 
 from gateway.config import Configuration, Modality, OrthancOptions
+from gateway.section import is_ae_title
 
 
 class Verb(Enum):
@@ -75,11 +76,6 @@ class _Entry:
     name: str
     host: str
     verbs: frozenset[Verb]
-
-
-def is_ae_title(title: str) -> bool:
-    """Whether `title`, without its padding, may be an AE title (PS3.5 6.2): 1 to 16 of ASCII's graphics."""
-    return 1 <= len(title) <= 16 and all(32 <= ord(c) <= 126 and c != "\\" for c in title)
 
 
 class Admission:

@@ -21,11 +21,12 @@ from pydantic import (
 )
 
 from gateway import transfer_syntaxes
+from gateway.dicomweb_options import DicomWebServerSection, OrthancHttpClient
 from gateway.hl7_options import Hl7Section
 from gateway.orthanc_json import ConfigurationError
 from gateway.passcodes import PasscodeHash
 from gateway.quotas.options import QuotasSection
-from gateway.section import AeTitle, EncodingName, NetworkText, Port, Section
+from gateway.section import AeTitle, EncodingName, NetworkText, Port, Section, is_ae_title
 from gateway.tls_options import TlsOptions
 from gateway.worklist_options import OrthancWorklists, WorklistFolder, WorklistSection
 
@@ -139,6 +140,8 @@ class GatewaySection(Section):
     hl7: Hl7Section | None = None
     forwarding: ForwardingSection = Field(default_factory=ForwardingSection)
     orthanc: OrthancSection | None = None
+    dicom_web_servers: dict[AeTitle, DicomWebServerSection] = Field(default_factory=dict)
+    use_orthanc_dicom_web_servers: bool = False
     log: LogSection = Field(default_factory=LogSection)
 
 
@@ -262,6 +265,8 @@ class Configuration(BaseModel):
     # Paths in the configuration are relative to this folder.
     base_directory: Path
     transfer_syntaxes: tuple[str, ...]
+    # By called AE title: those of DicomWebServers, and Orthanc's own if they are asked for.
+    dicom_web_servers: Mapping[str, DicomWebServerSection]
 
     def path(self, text: str) -> Path:
         """Return `text` as an absolute path, relative ones under the folder of the configuration."""
@@ -271,6 +276,13 @@ class Configuration(BaseModel):
     def state_directory(self) -> Path:
         """The folder that holds the spool, the database and the locks of this gateway."""
         return self.path(self.gateway.state_directory)
+
+    def server_title(self, called_ae_title: str) -> str | None:
+        """The AE title of the DICOMweb server that is called so, as the configuration writes it; None: it is none."""
+        if self.orthanc.strict_aet_comparison:
+            return called_ae_title if called_ae_title in self.dicom_web_servers else None
+        wanted = called_ae_title.upper()
+        return next((title for title in self.dicom_web_servers if title.upper() == wanted), None)
 
     @property
     def workers(self) -> int:
@@ -335,6 +347,13 @@ def parse(content: Mapping[str, Any], base_directory: Path) -> Configuration:
         mistakes.append(
             "DicomGateway.TlsSubjects: expected DicomTlsEnabled and DicomTlsRemoteCertificateRequired to be true"
         )
+    servers: dict[str, DicomWebServerSection] = {}
+    if gateway and orthanc:
+        try:
+            servers = _servers(content, gateway)
+        except ValidationError as error:
+            mistakes += _explain(error)
+        mistakes += _check_titles(servers, orthanc)
     if gateway is None or orthanc is None or mistakes:
         raise ConfigurationError("; ".join(mistakes))
     options = orthanc.model_dump(by_alias=True)
@@ -345,7 +364,27 @@ def parse(content: Mapping[str, Any], base_directory: Path) -> Configuration:
         gateway=gateway,
         base_directory=base_directory,
         transfer_syntaxes=transfer_syntaxes.accepted(options),
+        dicom_web_servers=servers,
     )
+
+
+def _servers(content: Mapping[str, Any], gateway: GatewaySection) -> dict[str, DicomWebServerSection]:
+    """Ours, and those of Orthanc that are not among them. Names of Orthanc that no AE can have stand for nothing."""
+    if not gateway.use_orthanc_dicom_web_servers:
+        return gateway.dicom_web_servers
+    sections = OrthancHttpClient.model_validate(dict(content)).sections()
+    return {name: section for name, section in sections.items() if is_ae_title(name)} | gateway.dicom_web_servers
+
+
+def _check_titles(servers: Mapping[str, DicomWebServerSection], orthanc: OrthancOptions) -> list[str]:
+    fold = str if orthanc.strict_aet_comparison else str.upper
+    mistakes = []
+    seen = {fold(orthanc.dicom_aet): "DicomAet"}
+    for title in servers:
+        if fold(title) in seen:
+            mistakes.append(f"DicomGateway.DicomWebServers.{title}: the same AE title as {seen[fold(title)]}")
+        seen.setdefault(fold(title), title)
+    return mistakes
 
 
 # Where pydantic speaks of Python instead of the file.
