@@ -36,6 +36,14 @@ class ArchiveUnavailable(Exception):
     """The archive does not answer, or not as it should. The text is for the log."""
 
 
+class AccessDenied(ArchiveUnavailable):
+    """The archive answers that we may not ask."""
+
+
+class QueryRefused(ArchiveUnavailable):
+    """The archive does not take the question, and will not take it later."""
+
+
 class TooBroad(Exception):
     """The answer would be larger than the gateway takes into memory."""
 
