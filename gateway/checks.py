@@ -7,7 +7,7 @@ from typing import Any, Final
 from gateway.admission import OFFERED, Admission, Verb, is_address, offered
 from gateway.check_lines import Line, describe_certificates
 from gateway.child import Settings
-from gateway.config import Configuration, Modality
+from gateway.config import Configuration, Modality, names_the_glue
 from gateway.forwarding.endpoint import endpoint
 from gateway.forwarding.transports import HttpTransport, Unreachable
 from gateway.hl7_checks import describe_hl7
@@ -17,9 +17,6 @@ from gateway.requirements import FatalError, check_requirements
 from gateway.spool import Spool
 from gateway.tls import TlsError, files_of
 from gateway.tls_client import client_context
-
-# The script that an Orthanc with the gateway in it names as `PythonScript`.
-GLUE_NAME: Final = "orthanc_glue.py"
 
 # Options of Orthanc that configure its DICOM server and say nothing to this gateway, and why.
 WITHOUT_EFFECT: Final[Mapping[str, str]] = {
@@ -53,7 +50,7 @@ def describe(settings: Settings, configuration: Configuration) -> Iterator[Line]
     yield Line(f"{len(configuration.transfer_syntaxes)} transfer syntaxes accepted, {configuration.workers} workers")
     yield Line(f"state directory {configuration.state_directory}")
     yield from _look_into_spool(Spool(configuration.state_directory))
-    if _names_the_glue(settings) and options.dicom_server_enabled:
+    if names_the_glue(settings.content) and options.dicom_server_enabled:
         yield Line('"DicomServerEnabled" is not false: inside Orthanc the gateway would not start', ok=False)
     try:
         check_requirements(settings, configuration)
@@ -173,18 +170,13 @@ def _reach_database(configuration: Configuration) -> Line:
     return Line("the database answers")
 
 
-def _names_the_glue(settings: Settings) -> bool:
-    """Whether this is the configuration of an Orthanc that starts the gateway itself."""
-    return str(settings.content.get("PythonScript", "")).endswith(GLUE_NAME)
-
-
 def _reach_orthanc(settings: Settings, configuration: Configuration) -> Line:
     where = endpoint(settings, configuration)
     try:
         reply = HttpTransport(where).get("/system")
     except Unreachable as error:
         return Line(f"Orthanc at {where.url} does not answer: {error}", ok=False)
-    if reply.http_status == 401 and _names_the_glue(settings) and configuration.gateway.orthanc is None:
+    if reply.http_status == 401 and names_the_glue(settings.content) and configuration.gateway.orthanc is None:
         return Line(f"Orthanc at {where.url} answers and asks for a password; inside Orthanc the gateway needs none")
     if reply.http_status != 200:
         return Line(f"Orthanc at {where.url} answers HTTP {reply.http_status} to GET /system", ok=False)

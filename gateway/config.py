@@ -21,12 +21,13 @@ from pydantic import (
 )
 
 from gateway import transfer_syntaxes
-from gateway.dicomweb_options import DicomWebServerSection, OrthancHttpClient
+from gateway.dicomweb_options import DicomWebServerSection
+from gateway.dicomweb_servers import Servers, same_titles, with_orthancs
 from gateway.hl7_options import Hl7Section
 from gateway.orthanc_json import ConfigurationError
 from gateway.passcodes import PasscodeHash
 from gateway.quotas.options import QuotasSection
-from gateway.section import AeTitle, EncodingName, NetworkText, Port, Section, is_ae_title
+from gateway.section import AeTitle, EncodingName, NetworkText, Port, Section
 from gateway.tls_options import TlsOptions
 from gateway.worklist_options import OrthancWorklists, WorklistFolder, WorklistSection
 
@@ -35,10 +36,15 @@ MAXIMUM_PDU_BYTES: Final = 131072
 
 MIB: Final = 1024 * 1024
 
+# The script that an Orthanc with the gateway in it names as `PythonScript`.
+GLUE_NAME: Final = "orthanc_glue.py"
+
 Seconds = Annotated[float, Field(ge=0, le=365 * 24 * 3600)]
 TransferMode = Literal["Spooled", "Stored"]
 
 
+# A class in a module of the gateway's environment, or in a file.
+MoveDriverName = Annotated[str, Field(pattern=r"^[^:]+:[A-Za-z_][A-Za-z0-9_]*$")]
 Uid = Annotated[str, Field(pattern=r"^[0-9.]{1,64}$")]
 
 
@@ -142,6 +148,7 @@ class GatewaySection(Section):
     orthanc: OrthancSection | None = None
     dicom_web_servers: dict[AeTitle, DicomWebServerSection] = Field(default_factory=dict)
     use_orthanc_dicom_web_servers: bool = False
+    move_drivers: dict[AeTitle, MoveDriverName] = Field(default_factory=dict)
     log: LogSection = Field(default_factory=LogSection)
 
 
@@ -254,6 +261,10 @@ class OrthancOptions(TlsOptions):
     ssl_enabled: bool = Field(default=False, alias="SslEnabled")
     ssl_certificate: str = Field(default="certificate.pem", alias="SslCertificate")
 
+    def title_key(self, ae_title: str) -> str:
+        """What AE titles are compared by: StrictAetComparison."""
+        return ae_title if self.strict_aet_comparison else ae_title.upper()
+
 
 class Configuration(BaseModel):
     """Everything that the gateway was told, validated."""
@@ -267,6 +278,8 @@ class Configuration(BaseModel):
     transfer_syntaxes: tuple[str, ...]
     # By called AE title: those of DicomWebServers, and Orthanc's own if they are asked for.
     dicom_web_servers: Mapping[str, DicomWebServerSection]
+    # False: DICOMweb servers are all that there is.
+    has_orthanc: bool
 
     def path(self, text: str) -> Path:
         """Return `text` as an absolute path, relative ones under the folder of the configuration."""
@@ -277,12 +290,19 @@ class Configuration(BaseModel):
         """The folder that holds the spool, the database and the locks of this gateway."""
         return self.path(self.gateway.state_directory)
 
+    def title_key(self, ae_title: str) -> str:
+        """What AE titles are compared by."""
+        return self.orthanc.title_key(ae_title)
+
     def server_title(self, called_ae_title: str) -> str | None:
         """The AE title of the DICOMweb server that is called so, as the configuration writes it; None: it is none."""
-        if self.orthanc.strict_aet_comparison:
-            return called_ae_title if called_ae_title in self.dicom_web_servers else None
-        wanted = called_ae_title.upper()
-        return next((title for title in self.dicom_web_servers if title.upper() == wanted), None)
+        wanted = self.title_key(called_ae_title)
+        return next((title for title in self.dicom_web_servers if self.title_key(title) == wanted), None)
+
+    @property
+    def refreshes_modalities(self) -> bool:
+        """Whether Orthanc is asked for its modalities again and again."""
+        return self.has_orthanc and self.gateway.modalities_refresh > 0
 
     @property
     def workers(self) -> int:
@@ -325,8 +345,13 @@ class Configuration(BaseModel):
         return any(mode == "Stored" for title, mode in choice.items() if title.upper() == wanted)
 
 
-def parse(content: Mapping[str, Any], base_directory: Path) -> Configuration:
-    """Validate Orthanc's configuration `content`.
+def names_the_glue(content: Mapping[str, Any]) -> bool:
+    """Whether this is the configuration of an Orthanc that starts the gateway itself."""
+    return str(content.get("PythonScript", "")).endswith(GLUE_NAME)
+
+
+def parse(content: Mapping[str, Any], base_directory: Path, *, in_orthanc: bool = False) -> Configuration:
+    """Validate Orthanc's configuration `content`. `in_orthanc`: whether Orthanc's plugin starts the gateway.
 
     Raises ConfigurationError with one line per mistake: the key's path and what was expected.
     """
@@ -347,13 +372,15 @@ def parse(content: Mapping[str, Any], base_directory: Path) -> Configuration:
         mistakes.append(
             "DicomGateway.TlsSubjects: expected DicomTlsEnabled and DicomTlsRemoteCertificateRequired to be true"
         )
-    servers: dict[str, DicomWebServerSection] = {}
+    servers: Servers = {}
     if gateway and orthanc:
-        try:
-            servers = _servers(content, gateway)
-        except ValidationError as error:
-            mistakes += _explain(error)
-        mistakes += _check_titles(servers, orthanc)
+        servers = gateway.dicom_web_servers
+        if gateway.use_orthanc_dicom_web_servers:
+            try:
+                servers = with_orthancs(content, servers)
+            except ValidationError as error:
+                mistakes += _explain(error)
+        mistakes += same_titles(servers, orthanc.dicom_aet, orthanc.title_key)
     if gateway is None or orthanc is None or mistakes:
         raise ConfigurationError("; ".join(mistakes))
     options = orthanc.model_dump(by_alias=True)
@@ -365,26 +392,8 @@ def parse(content: Mapping[str, Any], base_directory: Path) -> Configuration:
         base_directory=base_directory,
         transfer_syntaxes=transfer_syntaxes.accepted(options),
         dicom_web_servers=servers,
+        has_orthanc=in_orthanc or gateway.orthanc is not None or not servers or names_the_glue(content),
     )
-
-
-def _servers(content: Mapping[str, Any], gateway: GatewaySection) -> dict[str, DicomWebServerSection]:
-    """Ours, and those of Orthanc that are not among them. Names of Orthanc that no AE can have stand for nothing."""
-    if not gateway.use_orthanc_dicom_web_servers:
-        return gateway.dicom_web_servers
-    sections = OrthancHttpClient.model_validate(dict(content)).sections()
-    return {name: section for name, section in sections.items() if is_ae_title(name)} | gateway.dicom_web_servers
-
-
-def _check_titles(servers: Mapping[str, DicomWebServerSection], orthanc: OrthancOptions) -> list[str]:
-    fold = str if orthanc.strict_aet_comparison else str.upper
-    mistakes = []
-    seen = {fold(orthanc.dicom_aet): "DicomAet"}
-    for title in servers:
-        if fold(title) in seen:
-            mistakes.append(f"DicomGateway.DicomWebServers.{title}: the same AE title as {seen[fold(title)]}")
-        seen.setdefault(fold(title), title)
-    return mistakes
 
 
 # Where pydantic speaks of Python instead of the file.

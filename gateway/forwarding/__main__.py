@@ -162,7 +162,7 @@ def main() -> None:
         thread.start()
     threading.Thread(target=listener.run, args=(forwarder, barriers), daemon=True).start()
     threading.Thread(target=_start_up, args=(forwarder, refused, barriers, where), daemon=True).start()
-    if configuration.gateway.modalities_refresh > 0:
+    if configuration.refreshes_modalities:
         refresh = ModalitiesRefresh(configuration, where, in_orthanc=settings.in_orthanc)
         threading.Thread(target=refresh.run, daemon=True).start()
     if not control.recv(1):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from gateway.archive.interface import (
@@ -146,10 +147,11 @@ def _not_transcoded(instance: InstanceReference, error: CannotTranscode) -> SubO
     return SubOperation(Outcome.FAILED, instance.sop_instance_uid, f"cannot be transcoded: {error}")
 
 
+def archive_driver(archives: Archives, request: MoveRequest, target: Target) -> ArchiveDriver:
+    """The driver of the archive that was called. Raises as ArchiveDriver does."""
+    return ArchiveDriver(archives.of(request.source_ae_title), request.selection(), target)
+
+
 def archive_drivers(archives: Archives) -> MoveDrivers:
     """Each called AE title's archive sends what it has."""
-
-    def create(request: MoveRequest, target: Target) -> ArchiveDriver:
-        return ArchiveDriver(archives.of(request.source_ae_title), request.selection(), target)
-
-    return MoveDrivers(create, {})
+    return MoveDrivers(partial(archive_driver, archives), {})
