@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from gateway.admission import OFFERED, Admission, Verb, is_address, offered
 from gateway.check_lines import Line, describe_certificates
+from gateway.check_servers import describe_servers
 from gateway.child import Settings
 from gateway.config import Configuration, Modality, names_the_glue
 from gateway.forwarding.endpoint import endpoint
@@ -59,7 +60,11 @@ def describe(settings: Settings, configuration: Configuration) -> Iterator[Line]
     yield from (Line(f"{name}: has no effect here: {why}") for name, why in without_effect(settings.content))
     yield from _quotas(configuration)
     yield from _worklist(configuration)
-    yield _reach_orthanc(settings, configuration)
+    yield from describe_servers(settings.content, configuration)
+    if configuration.has_orthanc:
+        yield _reach_orthanc(settings, configuration)
+    else:
+        yield Line(f"there is no Orthanc: {configuration.orthanc.dicom_aet} answers C-ECHO and worklist queries only")
 
 
 def without_effect(content: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -90,7 +95,7 @@ def _verb(verb: Verb, configuration: Configuration) -> str:
 
 def _modalities(settings: Settings, configuration: Configuration) -> Iterator[Line]:
     """Which list counts, and what in the file's entries does not mean what it seems to."""
-    interval_s = configuration.gateway.modalities_refresh
+    interval_s = configuration.gateway.modalities_refresh if configuration.refreshes_modalities else 0
     modalities = configured_modalities(configuration)
     until = f"; until it answers (on its own: besides them) the {len(modalities)} in this file" if modalities else ""
     if interval_s:
