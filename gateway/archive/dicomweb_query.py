@@ -26,6 +26,7 @@ from gateway.archive.orthanc_tags import (
     Source,
     source_of,
 )
+from gateway.dicomweb.client import UNQUOTED
 from gateway.dicomweb.qido import Parameters
 from gateway.dicomweb_options import DicomWebServerSection
 from gateway.matching.answers import private_creators
@@ -60,6 +61,9 @@ _PATIENT_NAME: Final = 0x0010_0010
 # Matched by us only: PS3.18 8.3.4.1 has them, but servers rarely do.
 _NOT_SENT_VRS: Final = frozenset(("SQ", "OB", "OW", "UN"))
 
+# So that not everything is found.
+MINIMUM_LITERAL_CHARACTERS: Final = 2
+_QUOTED: Final = re.compile(f"[^0-9A-Za-z._~{re.escape(UNQUOTED)}-]+")
 # PS3.5 9.1, with some tolerance.
 _SEGMENT: Final = re.compile(r"[0-9A-Za-z._-]{1,64}")
 
@@ -206,6 +210,22 @@ class QueryPlan:
         for key in self.keys:
             if key.tag not in anyway:
                 yield f"{key.tag:08X}"
+
+
+def loosened(parameters: Parameters) -> Parameters | None:
+    """The same search for servers that take quoted characters literally (Orthanc 1.10.1): with wildcards for them.
+
+    None if it would be the same, or would find too much.
+    """
+    loose = [(name, _QUOTED.sub("*", value)) for name, value in parameters]
+    if loose == list(parameters):
+        return None
+    literal = (
+        value.replace("*", "").replace("?", "")
+        for (_name, value), old in zip(loose, parameters, strict=True)
+        if value != old[1]
+    )
+    return loose if all(len(value) >= MINIMUM_LITERAL_CHARACTERS for value in literal) else None
 
 
 def is_path_segment(uid: str) -> bool:

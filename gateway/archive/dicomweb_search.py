@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Final
 
-from gateway.archive.dicomweb_query import QueryPlan, Search, is_path_segment, patient_of
+from gateway.archive.dicomweb_query import QueryPlan, Search, is_path_segment, loosened, patient_of
 from gateway.archive.interface import SERIES_INSTANCE_UID, STUDY_INSTANCE_UID, Level, Query
 from gateway.dicomweb.errors import HttpStatusError
 from gateway.dicomweb.qido import Qido
@@ -80,8 +81,15 @@ class DicomWebSearch:
         return [uid for series in self.matches(plan) if (uid := _uid(series, SERIES_INSTANCE_UID))]
 
     def _search(self, plan: QueryPlan, search: Search) -> Iterator[Attributes]:
+        is_empty = True
         for found in self._qido.search(search.resource, search.parameters, plan.identity):
+            is_empty = False
             yield plan.complete(found, search.known)
+        loose = loosened(search.parameters) if is_empty else None
+        if loose is not None:
+            with contextlib.suppress(HttpStatusError):  # wildcards are not for every server
+                for found in self._qido.search(search.resource, loose, plan.identity):
+                    yield plan.complete(found, search.known)
 
 
 def _spans_series(plan: QueryPlan, search: Search) -> bool:

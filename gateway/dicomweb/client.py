@@ -18,7 +18,7 @@ from typing import IO, Final
 from urllib.parse import quote
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.response import BaseHTTPResponse
 
 from gateway.dicomweb.connections import pool_of, tls_context
@@ -40,6 +40,8 @@ MAXIMUM_TOKEN_ANSWER_BYTES: Final = 1024 * 1024
 # What comes slower than this for as long as the timeout does not count as an answer.
 SLOWEST_ANSWER_BYTES_PER_S: Final = 1024
 PIECE_BYTES: Final = 256 * 1024
+# Beyond letters, digits and "-._~": what may stand in a query, and stands for itself in DICOM's values.
+UNQUOTED: Final = "*?,:/@"
 
 Body = Callable[[], bytes | IO[bytes] | Iterable[bytes]]
 """Makes a request's body; called anew for each attempt."""
@@ -258,7 +260,8 @@ def short(error: BaseException) -> str:
         if not inner:
             break
         cause = inner[0]
-    if isinstance(cause, TimeoutError | urllib3.exceptions.TimeoutError):
+    is_late = isinstance(cause, TimeoutError | urllib3.exceptions.TimeoutError)
+    if is_late and not isinstance(cause, NewConnectionError):
         return "no answer in time"
     text = getattr(cause, "strerror", None) or str(cause)
     return text.rsplit(">: ", 1)[-1] or type(cause).__name__
@@ -283,10 +286,10 @@ def _joined(path: str, uri: str) -> str:
 
 
 def _query(pairs: Sequence[tuple[str, str]]) -> str:
-    """Only what RFC 3986 calls unreserved is not quoted: `*`, `^` and backslash mean something in values."""
+    """RFC 3986 3.4. What need not be quoted is not: Orthanc 1.10.1 takes quoted characters literally."""
     if not pairs:
         return ""
-    return "?" + "&".join(f"{quote(name, safe='')}={quote(value, safe=',')}" for name, value in pairs)
+    return "?" + "&".join(f"{quote(name, safe='')}={quote(value, safe=UNQUOTED)}" for name, value in pairs)
 
 
 def _delay_s(attempt: int) -> float:

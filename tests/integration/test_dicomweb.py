@@ -172,6 +172,13 @@ def test_queries_at_all_levels(site: Site) -> None:
     assert sorted(one.SOPInstanceUID for one in answers) == uids(site, 0)[:2]
 
 
+@pytest.mark.parametrize("name", ["Phantom^Synthetic", "PHAN*^synth*", "Phantom^S?nthetic", "Phantom^Synthetical"])
+def test_names_are_found_with_all_their_components(site: Site, name: str) -> None:
+    """Orthanc 1.10.1 does not decode what is quoted in a URL."""
+    found = find(site, "QueryRetrieveLevel=STUDY", f"PatientName={name}", "StudyInstanceUID")
+    assert (found.status, len(found.answers)) == (0, 0 if name.endswith("al") else 2)
+
+
 def test_values_of_lists_are_alternatives(site: Site) -> None:
     studies = [str(entity(site, uids(site, series)[0]).StudyInstanceUID) for series in (0, 1)]
     listed = "\\".join((*studies, "1.2.3"))
