@@ -35,11 +35,11 @@ class ArchiveDriver:
         self._target = target
         # By SOP class, because an association has room for a limited number of presentation contexts.
         self._waiting = deque(sorted(listing.instances, key=lambda instance: instance.sop_class_uid))
-        self._size = len(listing.instances) + len(listing.missing)
+        self._listing = listing
         # What the target is ready for, by handle; what it does not take, and why; what is not in the archive.
         self._expected: dict[str, tuple[InstanceReference, Acceptance]] = {}
         self._refused: deque[tuple[InstanceReference, str]] = deque()
-        self._missing = deque(listing.missing)
+        self._missing = iter(listing.missing)
         self._prefetched: Fetched | None = None
         self._reading = contextlib.ExitStack()
         # SOP classes and transfer syntaxes of which the listing was wrong, and the instances that were postponed.
@@ -48,7 +48,7 @@ class ArchiveDriver:
 
     def size(self) -> int:
         """See MoveDriver."""
-        return self._size
+        return len(self._listing.instances) + len(self._listing.missing)
 
     def apply(self) -> SubOperation:
         """See MoveDriver."""
@@ -63,7 +63,7 @@ class ArchiveDriver:
             elif self._waiting:
                 self._begin()
             else:
-                uid = self._missing.popleft()
+                uid = next(self._missing)
                 return SubOperation(Outcome.FAILED, uid, "received, but not in the archive")
 
     def free(self) -> None:
