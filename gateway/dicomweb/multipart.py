@@ -95,10 +95,13 @@ class Multipart:
             if len(self._buffer) > MAXIMUM_PROLOGUE_BYTES or not self._fill():
                 raise BadAnswer("no DICOM file and no multipart")
         self._buffer = self._buffer[start:]
+        self._need(len(marker) + 2)
+        if self._boundary is not None and self._buffer.startswith(marker + b"--"):
+            return False  # no part at all
         line = self._line(MAXIMUM_BOUNDARY_BYTES + 4)
         self._delimiter = self._newline + b"--" + (self._boundary or line[2:].rstrip(b" \t"))
-        if self._delimiter == self._newline + b"--" or line.rstrip(b" \t") == b"--" + (self._boundary or b"") + b"--":
-            return False  # no part at all
+        if self._delimiter == self._newline + b"--":
+            raise BadAnswer("a boundary that is none")
         return self._read_headers()
 
     def _enter(self) -> bool:

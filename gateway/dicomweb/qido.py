@@ -67,8 +67,8 @@ class Qido:
             if fresh:
                 offset += page.count
                 continue
-            # The same again: the offset is ignored. It was all, unless the page was full.
-            if page.count < size and not page.is_incomplete:
+            # The same again: the offset is ignored. It was all, unless the page was full, or is not all of what is known.
+            if page.count < size and not page.is_incomplete and (offset or page.count >= len(seen)):
                 return
             if not offset or size * PAGE_GROWTH > MAXIMUM_PAGE_SIZE:
                 raise TooManyMatches(f"the server tells no more than {len(seen)} matches")
