@@ -21,7 +21,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.response import BaseHTTPResponse
 
-from gateway.dicomweb.connections import pool_of, tls_context
+from gateway.dicomweb.connections import pool_of, request_target, tls_context
 from gateway.dicomweb.credentials import credentials_of
 from gateway.dicomweb.errors import BadAnswer, HttpStatusError, ServerUnreachable
 from gateway.dicomweb_options import DicomWebServerSection
@@ -77,6 +77,11 @@ class Answer:
         self._timeout_s = timeout_s
         self.status: int = response.status
         self.headers: Mapping[str, str] = response.headers
+
+    @property
+    def is_delimited(self) -> bool:
+        """Whether the end of the body is told, and not only the end of the connection."""
+        return "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
 
     def pieces(self) -> Iterator[bytes]:
         """The body, as it comes, compressed or not. Raises ServerUnreachable when it breaks off or hardly moves."""
@@ -143,7 +148,7 @@ class DicomWebClient:
         self._timeout_s = section.timeout
         self._context = tls_context(title, section, path)
         self._pool = pool_of(section.url, section, self._context)
-        self._prefix = (urllib3.util.parse_url(section.url).path or "").rstrip("/")
+        self._prefix = request_target(section.url, section).rstrip("/")
         self._credentials = credentials_of(section, path, self._post_form)
         self._closed = threading.Event()
 
@@ -231,7 +236,7 @@ class DicomWebClient:
         try:
             response = pool.urlopen(
                 "POST",
-                urllib3.util.parse_url(url).request_uri,
+                request_target(url, self.section),
                 body=body,
                 headers=headers,
                 timeout=urllib3.Timeout(connect=self.section.connect_timeout, read=self._timeout_s),

@@ -59,6 +59,14 @@ def pool_of(url: str, section: DicomWebServerSection, context: ssl.SSLContext) -
     return manager.connection_from_host(target.host, target.port, target.scheme)
 
 
+def request_target(url: str, section: DicomWebServerSection) -> str:
+    """What a request for `url` names: to a proxy, if there is no tunnel, all of it (RFC 9112 3.2.2)."""
+    target = urllib3.util.parse_url(url)
+    path = target.path or "/"
+    is_forwarded = section.proxy is not None and target.scheme == "http"
+    return f"http://{target.netloc}{path}" if is_forwarded else path
+
+
 def _load(option: str, file: Path, load: Callable[[Path], None]) -> None:
     try:
         load(file)

@@ -67,7 +67,7 @@ class Qido:
             if fresh:
                 offset += page.count
                 continue
-            # The same again: the offset is ignored. It was all, unless the page was full, or is not all of what is known.
+            # The same again: the offset is ignored. It was all, unless the page was full, or lacks what is known.
             if page.count < size and not page.is_incomplete and (offset or page.count >= len(seen)):
                 return
             if not offset or size * PAGE_GROWTH > MAXIMUM_PAGE_SIZE:
@@ -113,6 +113,8 @@ def _limited(answer: Answer) -> Iterator[bytes]:
         if total > MAXIMUM_PAGE_BYTES:
             raise BadAnswer(f"more than {MAXIMUM_PAGE_BYTES} bytes")
         yield piece
+    if not total and not answer.is_delimited:
+        raise ServerUnreachable("the answer has no body, and nothing says so")
 
 
 def _value(match: Attributes, tag: int) -> str:

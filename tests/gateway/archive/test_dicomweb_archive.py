@@ -201,6 +201,15 @@ def test_what_is_no_json_is_no_empty_answer(body: bytes) -> None:
         list(archive(server).find(query(Level.STUDY, Study="")))
 
 
+def test_an_answer_that_is_cut_off_in_its_head_is_no_empty_answer() -> None:
+    def cut(server: HostileDicomWeb, connection: socket.socket, path: str, number: int) -> bool | None:
+        connection.sendall(answer(b"[]")[:20])
+        return False
+
+    with HostileDicomWeb(hook=cut) as server, pytest.raises(ArchiveUnavailable, match="no body"):
+        list(archive(server).find(query(Level.STUDY, Study="")))
+
+
 def test_a_page_that_breaks_off_is_asked_for_again() -> None:
     def break_first(server: HostileDicomWeb, connection: socket.socket, path: str, number: int) -> bool | None:
         if number != 1:
