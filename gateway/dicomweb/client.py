@@ -225,6 +225,7 @@ class DicomWebClient:
                 timeout=urllib3.Timeout(connect=self.section.connect_timeout, read=timeout_s),
                 redirect=False,
                 retries=False,
+                assert_same_host=False,  # a proxy is asked for another one
                 preload_content=False,
             )
         except (HTTPError, HTTPException, OSError, ValueError) as error:
@@ -242,6 +243,7 @@ class DicomWebClient:
                 timeout=urllib3.Timeout(connect=self.section.connect_timeout, read=self._timeout_s),
                 redirect=False,
                 retries=False,
+                assert_same_host=False,  # a proxy is asked for another one
                 preload_content=False,
             )
             try:

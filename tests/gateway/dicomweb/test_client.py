@@ -181,8 +181,8 @@ def test_a_token_in_a_file_is_read_again_when_it_is_refused(tmp_path: Path) -> N
 
     def script(connection: socket.socket, path: str, number: int) -> bool:
         is_new = header(server.requests[number], "Authorization") == "Bearer new"
-        connection.sendall(answer(b"[]", "200 OK" if is_new else "401 Unauthorized"))
         file.write_text("new\n")
+        connection.sendall(answer(b"[]", "200 OK" if is_new else "401 Unauthorized"))
         return True
 
     with ScriptedHttp(script) as server:
