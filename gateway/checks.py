@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from gateway.admission import OFFERED, Admission, Verb, is_address, offered
+from gateway.called_titles import CalledTitles
 from gateway.check_lines import Line, describe_certificates
 from gateway.check_servers import describe_servers
 from gateway.child import Settings
@@ -41,7 +42,7 @@ def describe(settings: Settings, configuration: Configuration) -> Iterator[Line]
     called = f"only to {options.dicom_aet}" if options.dicom_check_called_aet else "under any called AE title"
     yield Line(f"associations are accepted {called}")
     # No AE title is empty: this is what a stranger may do.
-    always = Admission(options, {}).permitted("", "")
+    always = CalledTitles(configuration, Admission(options, {})).permitted("", options.dicom_aet, "")
     verbs = [_verb(verb, configuration) for verb in Verb if verb in always]
     yield Line(f"unknown AE titles may do: {', '.join(verbs) or 'nothing'}")
     yield from _modalities(settings, configuration)

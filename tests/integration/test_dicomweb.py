@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,7 +20,7 @@ from pydicom import Dataset, dcmread
 from tests.integration.gateways import data_set_of
 from tests.support.dcmtk import echoscu
 from tests.support.images import make_cts, unique_samples
-from tests.support.orthanc import DICOMWEB_PLUGIN, Orthanc
+from tests.support.orthanc import DICOMWEB_PLUGIN, REPOSITORY, Orthanc
 from tests.support.ports import free_port
 from tests.support.querying import STUDY_ROOT, findscu
 from tests.support.rawdicom import Context, Rejected
@@ -31,17 +34,14 @@ TIMEOUT_S: Final = 60
 SERVER: Final = "ARCHIVE"
 USER, PASSWORD = "gateway", 'pass"word'
 
-DRIVER: Final = """
-from gateway.moves.archive_driver import ArchiveDriver
+DOCUMENT: Final = (REPOSITORY / "docs" / "dicomweb.md").read_text()
 
 
-class FirstOnly(ArchiveDriver):
-    def __init__(self, request, target, archive):
-        super().__init__(archive, request.selection(), target)
-
-    def size(self):
-        return min(1, super().size())
-"""
+def documented(first_words: str) -> str:
+    """The indented block of docs/dicomweb.md that begins so."""
+    blocks = re.findall(r"(?:^    .*\n|^\n)+", DOCUMENT, re.MULTILINE)
+    (block,) = (text for block in blocks if (text := textwrap.dedent(block).strip()).startswith(first_words))
+    return block
 
 
 @dataclass
@@ -83,7 +83,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         storescp = started(StoreScp(directory / "storescp"))
         all_syntaxes = started(StoreScp(directory / "all", "+xa"))
         (directory / "password").write_text(PASSWORD + "\n")
-        (directory / "driver.py").write_text(DRIVER)
+        (directory / "driver.py").write_text(documented("from gateway"))
         entry = {
             "Url": f"{origin.url}/dicom-web/",
             "Username": USER,
@@ -110,9 +110,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
                     "FEW": {**entry, "CallingAets": ["KNOWN"]},
                     "LOCKED": {**entry, "PasswordFile": str(directory / "driver.py")},
                     "DEAD": {"Url": f"http://127.0.0.1:{free_port()}", "Attempts": 1},
-                    "FIRST": entry,
+                    "IMAGES": entry,
                 },
-                "MoveDrivers": {"FIRST": f"{directory}/driver.py:FirstOnly"},
+                "MoveDrivers": {"IMAGES": f"{directory}/driver.py:WithoutReports"},
             },
         )
         started(gateway)
@@ -252,12 +252,25 @@ def test_a_study_is_got_byte_by_byte(site: Site, tmp_path: Path) -> None:
     assert got == {uid: site.data_sets[uid] for uid in wanted}
 
 
-def test_a_class_of_the_site_drives_moves_of_its_title(site: Site) -> None:
-    study = entity(site, uids(site, 0)[0]).StudyInstanceUID
+def test_the_documented_class_of_a_site_drives_moves_of_its_title(site: Site) -> None:
+    report = next(str(one.SOPInstanceUID) for one in site.samples if ".88." in one.SOPClassUID)
+    wanted = uids(site, 0)[0]
     with Retriever(site.port) as peer:
-        told = peer.open(calling="KNOWN", called="FIRST").move("STORESCP", "STUDY", StudyInstanceUID=study)
+        peer.open(calling="KNOWN", called="IMAGES")
+        told = peer.move("STORESCP", "IMAGE", SOPInstanceUID=f"{report}\\{wanted}")
     assert (told.status, told.counters) == (0, (None, 1, 0, 0))
-    assert received(site.storescp) == 1
+    assert site.storescp.data_set(wanted) == site.data_sets[wanted]
+
+
+def test_the_documented_example_is_checked_as_printed(site: Site, tmp_path: Path) -> None:
+    content = json.loads(documented("{"))
+    content["DicomGateway"]["DicomWebServers"]["ARCHIVE"] |= {"Url": f"{site.origin.url}/dicom-web", "Username": USER}
+    (tmp_path / "archive-password").write_text(PASSWORD)
+    (tmp_path / "gateway.json").write_text(json.dumps(content))
+    command = [sys.executable, "-m", "gateway.cli", "check", str(tmp_path / "gateway.json")]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    printed = ran.stdout.replace(site.origin.url, "http://127.0.0.1:8042").splitlines()
+    assert printed == documented("$ dicom-gateway check").splitlines()[1:]
 
 
 def test_the_gateway_itself_has_no_archive(site: Site) -> None:
