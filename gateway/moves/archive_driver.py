@@ -109,14 +109,14 @@ class ArchiveDriver:
         if kind in self._corrected:
             self._waiting.append(replace(instance, transfer_syntax_uid=found))
             return None
-        # Whoever is wrong about one is wrong about all of its kind.
+        # Whoever is wrong about one is wrong about all of its kind, but for those that have been seen.
         self._corrected.add(kind)
-        rest = [instance, *(one for one, _acceptance in self._expected.values()), *self._waiting]
+        rest = [*(one for one, _acceptance in self._expected.values()), *self._waiting]
         self._expected.clear()
-        self._waiting = deque(
-            replace(one, transfer_syntax_uid=found) if (one.sop_class_uid, one.transfer_syntax_uid) == kind else one
-            for one in rest
-        )
+        self._waiting = deque([replace(instance, transfer_syntax_uid=found)])
+        for one in rest:
+            is_alike = (one.sop_class_uid, one.transfer_syntax_uid) == kind and one.handle not in self._postponed
+            self._waiting.append(replace(one, transfer_syntax_uid=found) if is_alike else one)
         return None
 
     def _fetch(self) -> Fetched:
