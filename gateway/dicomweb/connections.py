@@ -28,6 +28,7 @@ def tls_context(title: str, section: DicomWebServerSection, path: Callable[[str]
     if section.ca_file is not None:
         _load(f"{prefix}.CaFile", path(section.ca_file), context.load_verify_locations)
     if not section.verify_peer:
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # `dicom-gateway check` says it
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if section.client_certificate is not None and section.client_private_key is not None:
