@@ -326,3 +326,27 @@ def test_check_speaks_of_each_server(site: Site) -> None:
     assert any(line.startswith("PROBLEM: DEAD: no answer to GET /studies") for line in lines)
     assert any("no Orthanc" in line for line in lines)
     assert ran.returncode == 1
+
+
+def test_orthanc_and_servers_side_by_side(site: Site, tmp_path: Path) -> None:
+    """With Orthanc's own section `DicomWeb`, as a proxy has it that moves here."""
+    origin = {"Url": site.origin.url, "Username": USER, "Password": PASSWORD}
+    gateway = Gateway(
+        tmp_path,
+        DicomModalities={"known": ["KNOWN", "127.0.0.1", 104]},
+        DicomWeb={"Servers": {"theirs": [f"{site.origin.url}/dicom-web/", USER, PASSWORD]}},
+        DicomGateway={"Workers": 1, "Orthanc": origin, "UseOrthancDicomWebServers": True},
+    )
+    query = ("QueryRetrieveLevel=STUDY", "PatientID=PHANTOM", "StudyInstanceUID", "RetrieveAETitle")
+    try:
+        gateway.start()
+        answers = {
+            called: findscu(gateway.dicom_port, *query, calling="KNOWN", called=called).answers
+            for called in ("ORTHANC", "THEIRS")
+        }
+    finally:
+        gateway.close()
+    titles = {called: {one.RetrieveAETitle for one in found} for called, found in answers.items()}
+    assert titles == {"ORTHANC": {"ORTHANC"}, "THEIRS": {"theirs"}}
+    uids_found = [sorted(one.StudyInstanceUID for one in found) for found in answers.values()]
+    assert uids_found[0] == uids_found[1] != []
