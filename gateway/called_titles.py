@@ -14,11 +14,13 @@ from gateway.dicomweb_options import DicomWebServerSection
 from gateway.section import is_ae_title
 
 # What a DICOMweb server can do, by the options of its entry. The worklist is the gateway's own.
-_OPTIONS: Final[Mapping[Verb, tuple[str, str]]] = {
+_OPTIONS: Final[Mapping[Verb, tuple[str, str | None]]] = {
     Verb.ECHO: ("AllowEcho", "AlwaysAllowEcho"),
+    Verb.STORE: ("AllowStore", "AlwaysAllowStore"),
     Verb.FIND: ("AllowFind", "AlwaysAllowFind"),
     Verb.GET: ("AllowGet", "AlwaysAllowGet"),
     Verb.MOVE: ("AllowMove", "AlwaysAllowMove"),
+    Verb.STORAGE_COMMITMENT: ("AllowStorageCommitment", None),
 }
 # What nobody but Orthanc can do for those who call the gateway itself.
 OF_ORTHANC: Final = frozenset(
@@ -76,9 +78,9 @@ class CalledTitles:
         permissions = self._servers[title]
         if not permissions.takes(calling):
             return f"{prefix}.CallingAets"
-        always = f"{prefix}.{_OPTIONS[verb][1] if verb is not None else 'AlwaysAllow*'}"
+        always = _OPTIONS[verb][1] if verb is not None else "AlwaysAllow*"
         known = self._admission.known_option(calling, address, verb)
-        return f"{always} or {known}"
+        return f"{prefix}.{always} or {known}" if always is not None else known
 
 
 class _Permissions:
@@ -87,7 +89,7 @@ class _Permissions:
     def __init__(self, section: DicomWebServerSection, configuration: Configuration) -> None:
         options = section.model_dump(by_alias=True)
         self.allowed = frozenset(verb for verb, (allow, _always) in _OPTIONS.items() if options[allow])
-        self._always = frozenset(verb for verb, (_allow, always) in _OPTIONS.items() if options[always])
+        self._always = frozenset(verb for verb, (_allow, always) in _OPTIONS.items() if always and options[always])
         self._key = configuration.title_key
         titles = section.calling_aets
         self._titles = frozenset(map(self._key, titles)) if titles is not None else None

@@ -1,6 +1,7 @@
 """What `dicom-gateway check` says: what a configuration means, what in it has no effect, whether Orthanc answers."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from gateway.hl7_checks import describe_hl7
 from gateway.modalities import configured_modalities
 from gateway.quotas.options import QuotaRule
 from gateway.requirements import FatalError, check_requirements
-from gateway.spool import Spool
+from gateway.spool import ORTHANC, Spool, destination_of
 from gateway.tls import TlsError, files_of
 from gateway.tls_client import client_context
 
@@ -51,7 +52,7 @@ def describe(settings: Settings, configuration: Configuration) -> Iterator[Line]
     yield from describe_hl7(configuration)
     yield Line(f"{len(configuration.transfer_syntaxes)} transfer syntaxes accepted, {configuration.workers} workers")
     yield Line(f"state directory {configuration.state_directory}")
-    yield from _look_into_spool(Spool(configuration.state_directory))
+    yield from _look_into_spool(configuration)
     if names_the_glue(settings.content) and options.dicom_server_enabled:
         yield Line('"DicomServerEnabled" is not false: inside Orthanc the gateway would not start', ok=False)
     try:
@@ -133,10 +134,17 @@ def _describe_users(configuration: Configuration) -> Iterator[Line]:
         yield Line(f"{len(users.accepted)} users may associate; peers without user identity are {others}")
 
 
-def _look_into_spool(spool: Spool) -> Iterator[Line]:
+def _look_into_spool(configuration: Configuration) -> Iterator[Line]:
+    spool = Spool(configuration.state_directory)
     try:
-        if spool.ready.is_dir():
-            yield Line(f"{len(spool.names(spool.ready))} instances wait there for Orthanc")
+        if not spool.ready.is_dir():
+            return
+        waiting = Counter(destination_of(name) for name in spool.names(spool.ready))
+        if configuration.has_orthanc:
+            yield Line(f"{waiting.pop(ORTHANC, 0)} instances wait there for Orthanc")
+        for destination, count in sorted(waiting.items()):
+            lost = "" if configuration.server_title(destination) else ", which is not configured any more"
+            yield Line(f"{count} instances wait there for {destination or 'Orthanc'}{lost}", ok=not lost)
     except OSError as error:
         yield Line(f"{spool.ready}: {error.strerror}: run this as the user of the gateway", ok=False)
 

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from typing import IO
 
+from gateway.archive.barrier import QueryBarrier
 from gateway.archive.dicomweb_errors import translated
 from gateway.archive.dicomweb_listing import DicomWebInstance, list_instances
 from gateway.archive.dicomweb_query import QueryPlan
@@ -30,18 +31,26 @@ from gateway.matching.attributes import Attributes
 class DicomWebArchive:
     """The Archive (gateway.archive.interface) that a DICOMweb server is."""
 
-    def __init__(self, client: DicomWebClient, *, case_sensitive_pn: bool = False) -> None:
+    def __init__(
+        self, client: DicomWebClient, barrier: QueryBarrier | None = None, *, case_sensitive_pn: bool = False
+    ) -> None:
+        """`barrier`: what a query waits for before the server is asked."""
         self._client = client
+        self._barrier = barrier
         self._search = DicomWebSearch(Qido(client), client.title, client.section, case_sensitive_pn=case_sensitive_pn)
 
     def find(self, query: Query) -> Iterator[Attributes]:
         """See Archive."""
-        return self._find(self._search.plan(query))
+        return self._find(self._search.plan(query), query)
 
     def list_instances(self, selection: Selection) -> Listing:
         """See Archive."""
+        late = self._barrier.missing(selection) if self._barrier is not None else []
         with translated(self._client.title):
-            return Listing(list_instances(self._search, selection, self._look))
+            instances = list_instances(self._search, selection, self._look)
+        # what has come in the meantime, or was there before it was sent once more, is not missing
+        there = {instance.sop_instance_uid for instance in instances} if late else frozenset()
+        return Listing(instances, [uid for uid in late if uid not in there])
 
     @contextlib.contextmanager
     def open(self, instance: InstanceReference, transfer_syntax_uid: str | None = None) -> Iterator[EncodedInstance]:
@@ -60,7 +69,9 @@ class DicomWebArchive:
         """See Archive: what is for this server goes through the spool."""
         raise ArchiveUnavailable(f"{self._client.title}: nothing is stored but through the spool")
 
-    def _find(self, plan: QueryPlan) -> Iterator[Attributes]:
+    def _find(self, plan: QueryPlan, query: Query) -> Iterator[Attributes]:
+        if self._barrier is not None:
+            self._barrier.wait(query)
         with translated(self._client.title):
             yield from self._search.matches(plan)
 

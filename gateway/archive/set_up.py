@@ -49,7 +49,11 @@ def archives(settings: Settings, configuration: Configuration, deliveries: Deliv
     if configuration.has_orthanc:
         default = orthanc_archive(settings, configuration, deliveries)
     servers = {
-        title: DicomWebArchive(client, case_sensitive_pn=configuration.orthanc.case_sensitive_pn)
+        title: DicomWebArchive(
+            client,
+            QueryBarrier(deliveries, configuration.gateway.query_barrier_timeout, title),
+            case_sensitive_pn=configuration.orthanc.case_sensitive_pn,
+        )
         for title, client in dicomweb_clients(configuration).items()
     }
     return Archives(default, servers, configuration.title_key)

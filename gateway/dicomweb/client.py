@@ -193,7 +193,7 @@ class DicomWebClient:
             else:
                 if response.status not in RETRIED or is_last:
                     return response
-                delay_s = _retry_after_s(response.headers.get("Retry-After"), _delay_s(attempt))
+                delay_s = retry_after_s(response.headers.get("Retry-After"), _delay_s(attempt))
                 _leave(response)
             self._closed.wait(delay_s)
         raise ServerUnreachable(f"no answer to {request.what}")
@@ -304,7 +304,7 @@ def _delay_s(attempt: int) -> float:
     return min(LAST_RETRY_DELAY_S, FIRST_RETRY_DELAY_S * 2.0 ** (attempt - 1)) * random.uniform(0.75, 1.25)
 
 
-def _retry_after_s(value: str | None, otherwise_s: float) -> float:
+def retry_after_s(value: str | None, otherwise_s: float) -> float:
     """RFC 9110 10.2.3: seconds, or a date."""
     if value is None:
         return otherwise_s
