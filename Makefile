@@ -35,7 +35,7 @@ lint:
 
 bench:
 	@scripts/install.sh test
-	@.venv/bin/python -m bench $(BENCH_ARGS)
+	@PROXY=$(PROXY) .venv/bin/python -m bench $(BENCH_ARGS)
 
 clean:
 	@rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

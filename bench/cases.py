@@ -3,8 +3,9 @@
 from bench.case import Case
 from bench.find_cases import FIND_CASES
 from bench.order_cases import ORDER_CASES
+from bench.proxy_cases import PROXY_CASES
 from bench.retrieve_cases import RETRIEVE_CASES
 from bench.store_cases import STORE_CASES
 from bench.worklist_cases import WORKLIST_CASES
 
-CASES: tuple[Case, ...] = (*STORE_CASES, *FIND_CASES, *RETRIEVE_CASES, *WORKLIST_CASES, *ORDER_CASES)
+CASES: tuple[Case, ...] = (*STORE_CASES, *FIND_CASES, *RETRIEVE_CASES, *WORKLIST_CASES, *ORDER_CASES, *PROXY_CASES)

@@ -34,12 +34,14 @@ CALLED_AE_TITLE = "ORTHANC"
 class Setting:
     """What a server starts with that is not default.
 
-    `receiver_port` is where the server finds the destination of C-MOVE, `hl7_port` where a gateway takes orders;
+    `origin` are options of the DICOMweb server behind a proxy; `receiver_port` is where the server finds the
+    destination of C-MOVE, `hl7_port` where a gateway takes orders;
     `worklist` is a folder of .wl files and `gateway_database` makes a database with the same items.
     """
 
     orthanc: Mapping[str, object] = field(default_factory=dict)
     gateway: Mapping[str, object] = field(default_factory=dict)
+    origin: Mapping[str, object] = field(default_factory=dict)
     receiver_port: int = 0
     hl7_port: int = 0
     worklist: Path | None = None

@@ -71,7 +71,7 @@ def role(stat: Stat, root_program: str) -> str:
     return next((name for name in GATEWAY_ROLES if name in title), GATEWAY_OTHER)
 
 
-def peak_mb(pid: int) -> float | None:
+def peak_mb(pid: int | str) -> float | None:
     """Peak resident memory in MB (VmHWM); None for a process that has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()

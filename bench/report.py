@@ -117,6 +117,23 @@ COLUMNS = {
         Column("peak MB: server", "server_peak_mb"),
         Column("worker", "worker_peak_mb"),
     ),
+    "C-MOVE through a proxy": (
+        Column("n", "instances"),
+        Column("all s", "all_s"),
+        Column("ms/instance", "ms_per_instance"),
+        Column("MB/s", "mb_per_s"),
+        Column("÷ ref.", "ms_per_instance", ratio=True),
+        Column("first ms", "first_ms"),
+        Column("CPU s/1000: origin", "origin_cpu_s_per_1000"),
+        Column("server", "server_cpu_s_per_1000"),
+        Column("gateway", "gateway_cpu_s_per_1000"),
+        Column("peak MB: origin", "origin_peak_mb"),
+        Column("server", "server_peak_mb"),
+        Column("worker", "worker_peak_mb"),
+        Column("forwarder", "forwarding_peak_mb"),
+        Column("supervisor", "supervisor_peak_mb"),
+        Column("client", "client_peak_mb"),
+    ),
 }
 
 
@@ -130,6 +147,7 @@ def _amounts(group: str, sizes: Sizes) -> str:
         "retrieve": f"{sizes.retrieved} instances of 525 KB, {2 * sizes.retrieved} of 33 KB, but "
         f"{sizes.slow_instances} where one side has Nagle's algorithm on.",
         "worklist": f"Queries: {samples}.",
+        "proxy": f"{sizes.retrieved} instances of 525 KB, one study.",
         "orders": f"{sizes.orders} orders in a case, on all connections together.",
     }[group]
 

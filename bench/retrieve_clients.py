@@ -42,15 +42,18 @@ class Receiver(Peer):
         return 0
 
 
-def move(port: int, study_uid: str, instances: int) -> Retrieved:
-    """C-MOVE of a study to DESTINATION. Raises RetrieveFailed, AssociationFailed."""
+def move(port: int, study_uid: str, instances: int | None) -> Retrieved:
+    """C-MOVE of a study to DESTINATION; `instances` None: all are one sub-operation.
+
+    Raises RetrieveFailed, AssociationFailed.
+    """
     identifier = encode({"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": study_uid})
     request = association_request([STUDY_ROOT_MOVE])
     with Association(port, request, timeout_s=RETRIEVE_TIMEOUT_S) as association:
         answered, response = association.move(identifier, DESTINATION)
         association.release()
     counters = [response.get(element, 0) for element in (COMPLETED, FAILED, WARNING)]
-    if counters != [instances, 0, 0]:
+    if counters != [1 if instances is None else instances, 0, 0]:
         raise RetrieveFailed(f"completed, failed, warning: {counters} of {instances}")
     return Retrieved(answered.first_s, answered.last_s)
 

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Final
 
 from gateway.config import Configuration, Modality, OrthancOptions
+from gateway.section import is_ae_title
 
 
 class Verb(Enum):
@@ -77,11 +78,6 @@ class _Entry:
     verbs: frozenset[Verb]
 
 
-def is_ae_title(title: str) -> bool:
-    """Whether `title`, without its padding, may be an AE title (PS3.5 6.2): 1 to 16 of ASCII's graphics."""
-    return 1 <= len(title) <= 16 and all(32 <= ord(c) <= 126 and c != "\\" for c in title)
-
-
 class Admission:
     """The permissions of one configuration and one list of modalities; it never changes.
 
@@ -123,29 +119,38 @@ class Admission:
         return None
 
     def permitted(self, calling: str, address: str) -> frozenset[Verb]:
-        """Return what this peer may do. Of several entries with its AE title see `_of`."""
-        entries = self._of(calling, address)
-        if not entries:
-            return self._always
-        verbs = [entry.verbs for entry in entries]
+        """Return what this peer may do."""
+        return self._always | self.known(calling, address)
+
+    def known(self, calling: str, address: str) -> frozenset[Verb]:
+        """Return what the entries of this peer allow. Of several entries with its AE title see `_of`."""
+        verbs = [entry.verbs for entry in self._of(calling, address)]
+        if not verbs:
+            return frozenset()
         # Entries that cannot be told from each other must agree; of those with the peer's address one is enough.
         if self._options.dicom_check_modality_host:
-            return self._always.union(*verbs)
-        return self._always | frozenset.intersection(*verbs)
+            return frozenset.union(*verbs)
+        return frozenset.intersection(*verbs)
 
     def option_for(self, calling: str, address: str, verb: Verb) -> str:
         """The option that would allow `verb` to this peer, for the log line of a refusal."""
+        return _either(verb.always, self.known_option(calling, address, verb))
+
+    def known_option(self, calling: str, address: str, verb: Verb | None) -> str:
+        """The option by which the entries of this peer would allow `verb`; None: by which it would have an entry."""
         titled = self._entries.get(self._key(calling), [])
         entries = self._of(calling, address)
         if entries:
-            denying = [f"DicomModalities.{entry.name}.{verb.key}" for entry in entries if verb not in entry.verbs]
-            return _either(verb.always, *denying[:LOGGED_ENTRIES])
+            denying = [
+                f"DicomModalities.{e.name}.{verb.key if verb else 'Allow*'}" for e in entries if verb not in e.verbs
+            ]
+            return _either(*denying[:LOGGED_ENTRIES])
         if titled:
-            return _either(verb.always, *_hosts(titled), "DicomCheckModalityHost")
-        return _either(verb.always, "an entry in DicomModalities")
+            return _either(*_hosts(titled), "DicomCheckModalityHost")
+        return "an entry in DicomModalities"
 
     def _key(self, ae_title: str) -> str:
-        return ae_title if self._options.strict_aet_comparison else ae_title.upper()
+        return self._options.title_key(ae_title)
 
     def _of(self, calling: str, address: str) -> list[_Entry]:
         """The entries that speak of this peer: all with its AE title, or those of them with its address."""

@@ -1,25 +1,25 @@
 """What `dicom-gateway check` says: what a configuration means, what in it has no effect, whether Orthanc answers."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from gateway.admission import OFFERED, Admission, Verb, is_address, offered
+from gateway.called_titles import CalledTitles
 from gateway.check_lines import Line, describe_certificates
+from gateway.check_servers import describe_servers
 from gateway.child import Settings
-from gateway.config import Configuration, Modality
+from gateway.config import Configuration, Modality, names_the_glue
 from gateway.forwarding.endpoint import endpoint
 from gateway.forwarding.transports import HttpTransport, Unreachable
 from gateway.hl7_checks import describe_hl7
 from gateway.modalities import configured_modalities
 from gateway.quotas.options import QuotaRule
 from gateway.requirements import FatalError, check_requirements
-from gateway.spool import Spool
+from gateway.spool import ORTHANC, Spool, destination_of
 from gateway.tls import TlsError, files_of
 from gateway.tls_client import client_context
-
-# The script that an Orthanc with the gateway in it names as `PythonScript`.
-GLUE_NAME: Final = "orthanc_glue.py"
 
 # Options of Orthanc that configure its DICOM server and say nothing to this gateway, and why.
 WITHOUT_EFFECT: Final[Mapping[str, str]] = {
@@ -43,7 +43,7 @@ def describe(settings: Settings, configuration: Configuration) -> Iterator[Line]
     called = f"only to {options.dicom_aet}" if options.dicom_check_called_aet else "under any called AE title"
     yield Line(f"associations are accepted {called}")
     # No AE title is empty: this is what a stranger may do.
-    always = Admission(options, {}).permitted("", "")
+    always = CalledTitles(configuration, Admission(options, {})).permitted("", options.dicom_aet, "")
     verbs = [_verb(verb, configuration) for verb in Verb if verb in always]
     yield Line(f"unknown AE titles may do: {', '.join(verbs) or 'nothing'}")
     yield from _modalities(settings, configuration)
@@ -52,8 +52,8 @@ def describe(settings: Settings, configuration: Configuration) -> Iterator[Line]
     yield from describe_hl7(configuration)
     yield Line(f"{len(configuration.transfer_syntaxes)} transfer syntaxes accepted, {configuration.workers} workers")
     yield Line(f"state directory {configuration.state_directory}")
-    yield from _look_into_spool(Spool(configuration.state_directory))
-    if _names_the_glue(settings) and options.dicom_server_enabled:
+    yield from _look_into_spool(configuration)
+    if names_the_glue(settings.content) and options.dicom_server_enabled:
         yield Line('"DicomServerEnabled" is not false: inside Orthanc the gateway would not start', ok=False)
     try:
         check_requirements(settings, configuration)
@@ -62,7 +62,11 @@ def describe(settings: Settings, configuration: Configuration) -> Iterator[Line]
     yield from (Line(f"{name}: has no effect here: {why}") for name, why in without_effect(settings.content))
     yield from _quotas(configuration)
     yield from _worklist(configuration)
-    yield _reach_orthanc(settings, configuration)
+    yield from describe_servers(settings.content, configuration)
+    if configuration.has_orthanc:
+        yield _reach_orthanc(settings, configuration)
+    else:
+        yield Line(f"there is no Orthanc: {configuration.orthanc.dicom_aet} answers C-ECHO and worklist queries only")
 
 
 def without_effect(content: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -93,7 +97,7 @@ def _verb(verb: Verb, configuration: Configuration) -> str:
 
 def _modalities(settings: Settings, configuration: Configuration) -> Iterator[Line]:
     """Which list counts, and what in the file's entries does not mean what it seems to."""
-    interval_s = configuration.gateway.modalities_refresh
+    interval_s = configuration.gateway.modalities_refresh if configuration.refreshes_modalities else 0
     modalities = configured_modalities(configuration)
     until = f"; until it answers (on its own: besides them) the {len(modalities)} in this file" if modalities else ""
     if interval_s:
@@ -130,10 +134,17 @@ def _describe_users(configuration: Configuration) -> Iterator[Line]:
         yield Line(f"{len(users.accepted)} users may associate; peers without user identity are {others}")
 
 
-def _look_into_spool(spool: Spool) -> Iterator[Line]:
+def _look_into_spool(configuration: Configuration) -> Iterator[Line]:
+    spool = Spool(configuration.state_directory)
     try:
-        if spool.ready.is_dir():
-            yield Line(f"{len(spool.names(spool.ready))} instances wait there for Orthanc")
+        if not spool.ready.is_dir():
+            return
+        waiting = Counter(destination_of(name) for name in spool.names(spool.ready))
+        if configuration.has_orthanc:
+            yield Line(f"{waiting.pop(ORTHANC, 0)} instances wait there for Orthanc")
+        for destination, count in sorted(waiting.items()):
+            lost = "" if configuration.server_title(destination) else ", which is not configured any more"
+            yield Line(f"{count} instances wait there for {destination or 'Orthanc'}{lost}", ok=not lost)
     except OSError as error:
         yield Line(f"{spool.ready}: {error.strerror}: run this as the user of the gateway", ok=False)
 
@@ -173,18 +184,13 @@ def _reach_database(configuration: Configuration) -> Line:
     return Line("the database answers")
 
 
-def _names_the_glue(settings: Settings) -> bool:
-    """Whether this is the configuration of an Orthanc that starts the gateway itself."""
-    return str(settings.content.get("PythonScript", "")).endswith(GLUE_NAME)
-
-
 def _reach_orthanc(settings: Settings, configuration: Configuration) -> Line:
     where = endpoint(settings, configuration)
     try:
         reply = HttpTransport(where).get("/system")
     except Unreachable as error:
         return Line(f"Orthanc at {where.url} does not answer: {error}", ok=False)
-    if reply.http_status == 401 and _names_the_glue(settings) and configuration.gateway.orthanc is None:
+    if reply.http_status == 401 and names_the_glue(settings.content) and configuration.gateway.orthanc is None:
         return Line(f"Orthanc at {where.url} answers and asks for a password; inside Orthanc the gateway needs none")
     if reply.http_status != 200:
         return Line(f"Orthanc at {where.url} answers HTTP {reply.http_status} to GET /system", ok=False)

@@ -37,7 +37,7 @@ class Settings:
 
     def configuration(self) -> Configuration:
         """Validate; raises ConfigurationError."""
-        return config.parse(self.content, Path(self.base_directory))
+        return config.parse(self.content, Path(self.base_directory), in_orthanc=self.in_orthanc)
 
     def configure_log(self, configuration: Configuration, process: str) -> None:
         """Set up logging of this process."""

@@ -18,10 +18,10 @@ from gateway.modalities import KnownModalities
 from gateway.orthanc_json import ConfigurationError
 from gateway.part10 import Part10Error, read_meta
 from gateway.passcodes import MAXIMUM_PASSCODE_BYTES, PasscodeHash
-from gateway.spool import Spool
+from gateway.spool import Spool, destination_of
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="A DICOM network gateway for Orthanc.")
-queue = typer.Typer(no_args_is_help=True, help="The spool: what waits for Orthanc, what Orthanc refused.")
+queue = typer.Typer(no_args_is_help=True, help="The spool: what waits for its destination, what was refused.")
 app.add_typer(queue, name="queue")
 app.add_typer(quota_command.app, name="quota")
 app.add_typer(worklist_command.app, name="worklist")
@@ -99,9 +99,9 @@ def version() -> None:
 
 @queue.command("list")
 def list_queue(configuration: ConfigurationOption) -> None:
-    """List what waits for Orthanc (ready) and what it refused (failed)."""
+    """List what waits for Orthanc or a DICOMweb server (ready) and what was refused (failed)."""
     spool = _spool(configuration)
-    table = Table("state", "name", "bytes", "age", "from", "to", "reason", box=None)
+    table = Table("state", "name", "bytes", "age", "from", "to", "destination", "reason", box=None)
     for state, folder in (("ready", spool.ready), ("failed", spool.failed)):
         for name in spool.names(folder):
             row = _row(spool, state, folder / name)
@@ -127,7 +127,7 @@ def retry(names: Name, configuration: ConfigurationOption) -> None:
     for name in _expand(spool, names):
         _in_failed(spool, name)
         spool.retry(name)
-        print(f"{name}: waits for Orthanc again")
+        print(f"{name}: waits for {_destination(name)} again")
     if not request_rescan(spool.root.parent):
         print("no gateway runs on this spool: it will be delivered at the next start")
 
@@ -185,6 +185,7 @@ def _row(spool: Spool, state: str, path: Path) -> list[str] | None:
         str(details["age"]),
         str(details.get("calling AE title", "")),
         str(details.get("called AE title", "")),
+        str(details["destination"]),
         str(details.get("reason", "")),
     ]
 
@@ -194,6 +195,7 @@ def _details(spool: Spool, path: Path) -> dict[str, Any]:
     details: dict[str, Any] = {
         "name": path.name,
         "state": path.parent.name,
+        "destination": _destination(path.name),
         "bytes": status.st_size,
         "age": f"{max(0.0, time.time() - status.st_mtime):.0f} s",
     }
@@ -212,6 +214,10 @@ def _details(spool: Spool, path: Path) -> dict[str, Any]:
             "sender": meta.sending_address,
         }
     return details | spool.note(path.name)
+
+
+def _destination(name: str) -> str:
+    return destination_of(name) or "Orthanc"
 
 
 def main() -> None:

@@ -21,6 +21,8 @@ from pydantic import (
 )
 
 from gateway import transfer_syntaxes
+from gateway.dicomweb_options import DicomWebServerSection
+from gateway.dicomweb_servers import Servers, same_titles, with_orthancs
 from gateway.hl7_options import Hl7Section
 from gateway.orthanc_json import ConfigurationError
 from gateway.passcodes import PasscodeHash
@@ -34,10 +36,15 @@ MAXIMUM_PDU_BYTES: Final = 131072
 
 MIB: Final = 1024 * 1024
 
+# The script that an Orthanc with the gateway in it names as `PythonScript`.
+GLUE_NAME: Final = "orthanc_glue.py"
+
 Seconds = Annotated[float, Field(ge=0, le=365 * 24 * 3600)]
 TransferMode = Literal["Spooled", "Stored"]
 
 
+# A class in a module of the gateway's environment, or in a file.
+MoveDriverName = Annotated[str, Field(pattern=r"^[^:]+:[A-Za-z_][A-Za-z0-9_]*$")]
 Uid = Annotated[str, Field(pattern=r"^[0-9.]{1,64}$")]
 
 
@@ -139,6 +146,9 @@ class GatewaySection(Section):
     hl7: Hl7Section | None = None
     forwarding: ForwardingSection = Field(default_factory=ForwardingSection)
     orthanc: OrthancSection | None = None
+    dicom_web_servers: dict[AeTitle, DicomWebServerSection] = Field(default_factory=dict)
+    use_orthanc_dicom_web_servers: bool = False
+    move_drivers: dict[AeTitle, MoveDriverName] = Field(default_factory=dict)
     log: LogSection = Field(default_factory=LogSection)
 
 
@@ -251,6 +261,10 @@ class OrthancOptions(TlsOptions):
     ssl_enabled: bool = Field(default=False, alias="SslEnabled")
     ssl_certificate: str = Field(default="certificate.pem", alias="SslCertificate")
 
+    def title_key(self, ae_title: str) -> str:
+        """What AE titles are compared by: StrictAetComparison."""
+        return ae_title if self.strict_aet_comparison else ae_title.upper()
+
 
 class Configuration(BaseModel):
     """Everything that the gateway was told, validated."""
@@ -262,6 +276,10 @@ class Configuration(BaseModel):
     # Paths in the configuration are relative to this folder.
     base_directory: Path
     transfer_syntaxes: tuple[str, ...]
+    # By called AE title: those of DicomWebServers, and Orthanc's own if they are asked for.
+    dicom_web_servers: Mapping[str, DicomWebServerSection]
+    # False: DICOMweb servers are all that there is.
+    has_orthanc: bool
 
     def path(self, text: str) -> Path:
         """Return `text` as an absolute path, relative ones under the folder of the configuration."""
@@ -271,6 +289,20 @@ class Configuration(BaseModel):
     def state_directory(self) -> Path:
         """The folder that holds the spool, the database and the locks of this gateway."""
         return self.path(self.gateway.state_directory)
+
+    def title_key(self, ae_title: str) -> str:
+        """What AE titles are compared by."""
+        return self.orthanc.title_key(ae_title)
+
+    def server_title(self, called_ae_title: str) -> str | None:
+        """The AE title of the DICOMweb server that is called so, as the configuration writes it; None: it is none."""
+        wanted = self.title_key(called_ae_title)
+        return next((title for title in self.dicom_web_servers if self.title_key(title) == wanted), None)
+
+    @property
+    def refreshes_modalities(self) -> bool:
+        """Whether Orthanc is asked for its modalities again and again."""
+        return self.has_orthanc and self.gateway.modalities_refresh > 0
 
     @property
     def workers(self) -> int:
@@ -313,8 +345,13 @@ class Configuration(BaseModel):
         return any(mode == "Stored" for title, mode in choice.items() if title.upper() == wanted)
 
 
-def parse(content: Mapping[str, Any], base_directory: Path) -> Configuration:
-    """Validate Orthanc's configuration `content`.
+def names_the_glue(content: Mapping[str, Any]) -> bool:
+    """Whether this is the configuration of an Orthanc that starts the gateway itself."""
+    return str(content.get("PythonScript", "")).endswith(GLUE_NAME)
+
+
+def parse(content: Mapping[str, Any], base_directory: Path, *, in_orthanc: bool = False) -> Configuration:
+    """Validate Orthanc's configuration `content`. `in_orthanc`: whether Orthanc's plugin starts the gateway.
 
     Raises ConfigurationError with one line per mistake: the key's path and what was expected.
     """
@@ -335,6 +372,15 @@ def parse(content: Mapping[str, Any], base_directory: Path) -> Configuration:
         mistakes.append(
             "DicomGateway.TlsSubjects: expected DicomTlsEnabled and DicomTlsRemoteCertificateRequired to be true"
         )
+    servers: Servers = {}
+    if gateway and orthanc:
+        servers = gateway.dicom_web_servers
+        if gateway.use_orthanc_dicom_web_servers:
+            try:
+                servers = with_orthancs(content, servers)
+            except ValidationError as error:
+                mistakes += _explain(error)
+        mistakes += same_titles(servers, orthanc.dicom_aet, orthanc.title_key)
     if gateway is None or orthanc is None or mistakes:
         raise ConfigurationError("; ".join(mistakes))
     options = orthanc.model_dump(by_alias=True)
@@ -345,6 +391,8 @@ def parse(content: Mapping[str, Any], base_directory: Path) -> Configuration:
         gateway=gateway,
         base_directory=base_directory,
         transfer_syntaxes=transfer_syntaxes.accepted(options),
+        dicom_web_servers=servers,
+        has_orthanc=in_orthanc or gateway.orthanc is not None or not servers or names_the_glue(content),
     )
 
 

@@ -6,7 +6,7 @@ A Unix socket (SOCK_SEQPACKET: one JSON object per packet) in the state director
     {"deliver": PATH, "size": N, "sop": UID, "id": ORTHANC_ID}      `Acknowledge` "Stored": wanted now
     {"withdraw": PATH}                                              the deadline of a "deliver" is over
     {"rescan": true}                                                look into `ready` (after a reconnect)
-    {"barrier": N, "wanted": {...}, "lists": BOOLEAN}               is what could match a query in Orthanc?
+    {"barrier": N, "wanted": {...}, "lists": BOOLEAN}               is what could match a query where it is to go?
     {"missing": N, "from": I}                                       what is not (if it "lists"), from the Ith on
     {"forget": N}                                                   the "barrier" is over
     {"flushed": N}                                                  all that is acknowledged has been told
@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from gateway.log import get_logger
-from gateway.spool import Delivery
+from gateway.spool import ORTHANC, Delivery, destination_of
 
 SOCKET_NAME: Final = "forwarder.sock"
 MAXIMUM_MESSAGE_BYTES: Final = 64 * 1024
@@ -52,6 +52,11 @@ class Outcome:
 
     result: Result
     reason: str = ""
+
+
+def late_reason(path: Path) -> str:
+    """What is said of an instance that is withdrawn."""
+    return f"{destination_of(path.name) or 'Orthanc'} did not take it in time"
 
 
 Identifiers = tuple[str, str, str, str, str]
@@ -78,6 +83,8 @@ class Wanted:
     series_instance_uids: frozenset[str] = frozenset()
     sop_instance_uids: frozenset[str] = frozenset()
     accession_numbers: frozenset[str] = frozenset()
+    # Of what goes to the archive that is asked.
+    destination: str = ORTHANC
 
     def may_be(self, delivery: Delivery) -> bool:
         """Whether the query could match this instance; an identifier that is not known could be any."""
@@ -95,14 +102,17 @@ class Wanted:
         pairs = zip(wanted, identifiers, strict=True)
         return all(not values or not known or known in values for values, known in pairs)
 
-    def to_json(self) -> dict[str, list[str]]:
+    def to_json(self) -> dict[str, Any]:
         """As it travels."""
-        return {name: sorted(getattr(self, name)) for name in self.__slots__}
+        return {name: sorted(getattr(self, name)) for name in _KEYS} | {"destination": self.destination}
 
     @classmethod
-    def from_json(cls, values: dict[str, list[str]]) -> "Wanted":
+    def from_json(cls, values: dict[str, Any]) -> "Wanted":
         """As it came."""
-        return cls(**{name: frozenset(values[name]) for name in cls.__slots__})
+        return cls(**{name: frozenset(values[name]) for name in _KEYS}, destination=values["destination"])
+
+
+_KEYS: Final = tuple(name for name in Wanted.__slots__ if name != "destination")
 
 
 class _Barrier:
@@ -157,7 +167,7 @@ class DeliveryClient:
         self._send(_describe("ready", delivery.path.name, delivery))
 
     def wait_for(self, wanted: Wanted, timeout_s: float) -> bool:
-        """Wait until all that was acknowledged before, by any worker, and that a query could match is in Orthanc or
+        """Wait until all that was acknowledged before, by any worker, and that a query could match is delivered or
         has failed; False when that takes longer than `timeout_s`."""
         with self._barrier(wanted) as (number, barrier):
             has_arrived = barrier.next_answer(timeout_s) is not None
@@ -166,7 +176,7 @@ class DeliveryClient:
         return has_arrived
 
     def wait_and_list(self, wanted: Wanted, timeout_s: float) -> list[Identifiers] | None:
-        """As `wait_for`; then what is not in Orthanc: late, or refused just now.
+        """As `wait_for`; then what is not delivered: late, or refused just now.
 
         None when the forwarder does not say.
         """
@@ -200,7 +210,7 @@ class DeliveryClient:
                 del self._barriers[number]
 
     def deliver(self, delivery: Delivery, deadline_s: float) -> Outcome:
-        """Have `delivery` (in `incoming`) stored in Orthanc now; wait at most `deadline_s`, and a grace if
+        """Have `delivery` (in `incoming`) stored where it is to go now; wait at most `deadline_s`, and a grace if
         it is being sent just then. After any result but "delivered" it will not be sent any more."""
         path = str(delivery.path)
         answers: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
@@ -217,7 +227,7 @@ class DeliveryClient:
             self._send({"withdraw": path})
             with contextlib.suppress(queue.Empty):
                 return answers.get(timeout=IN_FLIGHT_GRACE_S)
-            return Outcome("withdrawn", "Orthanc did not take it in time")
+            return Outcome("withdrawn", late_reason(delivery.path))
         finally:
             with self._lock:
                 del self._waiting[path]

@@ -70,7 +70,7 @@ class KnownModalities:
         self._path = configuration.state_directory / FILE_NAME
         self._configured = configured_modalities(configuration)
         self._origin = _digest(self._configured)
-        self._follows_orthanc = configuration.gateway.modalities_refresh > 0
+        self._follows_orthanc = configuration.refreshes_modalities
         self._stamp: _Stamp | None = None
         self._known = self._configured
         self._lock = threading.Lock()

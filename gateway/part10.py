@@ -6,6 +6,7 @@ Source: PS3.10 section 7.1. Only the file meta information is ever encoded or de
 import hashlib
 import os
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -38,7 +39,7 @@ class Part10Error(Exception):
 class FileMeta:
     """File meta information (PS3.10 table 7.1-1): what the data set is, and who sent it to whom, from where.
 
-    AE titles as negotiated; addresses as URIs, `dicom://host:port`.
+    AE titles as negotiated; addresses as URIs, `dicom://host:port`; "" for what is not known or not told.
     """
 
     sop_class_uid: str
@@ -59,12 +60,12 @@ class FileMeta:
                 _uid(0x0010, self.transfer_syntax_uid),
                 _uid(0x0012, IMPLEMENTATION_CLASS_UID),
                 _text(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME),
-                _text(0x0016, b"AE", self.sending_ae_title),
-                _text(0x0017, b"AE", self.sending_ae_title),
-                _text(0x0018, b"AE", self.receiving_ae_title),
-                _long_text(0x0026, b"UR", self.sending_address),
-                _long_text(0x0027, b"UR", self.sending_address),
-                _long_text(0x0028, b"UR", self.receiving_address),
+                *_if_any(_text, 0x0016, b"AE", self.sending_ae_title),
+                *_if_any(_text, 0x0017, b"AE", self.sending_ae_title),
+                *_if_any(_text, 0x0018, b"AE", self.receiving_ae_title),
+                *_if_any(_long_text, 0x0026, b"UR", self.sending_address),
+                *_if_any(_long_text, 0x0027, b"UR", self.sending_address),
+                *_if_any(_long_text, 0x0028, b"UR", self.receiving_address),
             )
         )
         return PREAMBLE + struct.pack("<HH2sHL", 0x0002, 0x0000, b"UL", 4, len(elements)) + elements
@@ -89,6 +90,10 @@ def _text(element: int, vr: bytes, value: str) -> bytes:
 def _long_text(element: int, vr: bytes, value: str) -> bytes:
     data = _padded(value)
     return struct.pack("<HH2sHL", 0x0002, element, vr, 0, len(data)) + data
+
+
+def _if_any(encode: Callable[[int, bytes, str], bytes], element: int, vr: bytes, value: str) -> list[bytes]:
+    return [encode(element, vr, value)] if value else []
 
 
 def read_meta(fd: int) -> tuple[FileMeta, int]:

@@ -3,9 +3,12 @@
 import os
 from typing import Final
 
+from gateway.archive.set_up import dicomweb_clients
 from gateway.child import Settings
 from gateway.config import Configuration
 from gateway.deliveries import SOCKET_NAME
+from gateway.moves.site_drivers import site_drivers
+from gateway.orthanc_json import ConfigurationError
 from gateway.receiver_connection import receiver_context
 from gateway.tls import TlsError, files_of, files_of_hl7, make_context
 
@@ -30,6 +33,11 @@ def check_requirements(settings: Settings, configuration: Configuration) -> None
         except TlsError as error:
             raise FatalError(str(error)) from error
     _check_hl7(configuration)
+    try:
+        dicomweb_clients(configuration)
+        site_drivers(configuration)
+    except ConfigurationError as error:
+        raise FatalError(str(error)) from error
     excess = len(os.fsencode(configuration.state_directory / SOCKET_NAME)) - MAXIMUM_SOCKET_PATH_BYTES
     if excess > 0:
         raise FatalError(f"DicomGateway.StateDirectory: the path is {excess} bytes too long for a socket in it")

@@ -20,6 +20,23 @@ def _check_network(value: Any) -> Any:
 NetworkText = Annotated[str, BeforeValidator(_check_network)]
 
 
+def is_ae_title(title: str) -> bool:
+    """Whether `title`, without its padding, may be an AE title (PS3.5 6.2): 1 to 16 of ASCII's graphics."""
+    return 1 <= len(title) <= 16 and all(32 <= ord(c) <= 126 and c != "\\" for c in title)
+
+
+def _clean_ae_title(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    title = value.strip(" ")
+    if not is_ae_title(title):
+        raise ValueError("expected an AE title of 1 to 16 printable ASCII characters")
+    return title
+
+
+AeTitle = Annotated[str, BeforeValidator(_clean_ae_title)]
+
+
 class Section(BaseModel):
     """A section of ours: PascalCase keys, nothing unknown, no silent conversion."""
 
@@ -31,16 +48,6 @@ class Section(BaseModel):
     )
 
 
-def _clean_ae_title(value: Any) -> Any:
-    """PS3.5 6.2, VR AE: 16 characters at most, no backslash, no control character, spaces trimmed."""
-    if not isinstance(value, str):
-        return value
-    title = value.strip(" ")
-    if not 1 <= len(title) <= 16 or any(not 32 <= ord(c) <= 126 or c == "\\" for c in title):
-        raise ValueError("expected an AE title of 1 to 16 printable ASCII characters")
-    return title
-
-
 def _known_encoding(name: str) -> str:
     if name not in ORTHANC_ENCODINGS:
         raise ValueError(f"expected one of {', '.join(ORTHANC_ENCODINGS)}")
@@ -48,4 +55,3 @@ def _known_encoding(name: str) -> str:
 
 
 EncodingName = Annotated[str, AfterValidator(_known_encoding)]
-AeTitle = Annotated[str, BeforeValidator(_clean_ae_title)]

@@ -1,11 +1,12 @@
 """The spool: a directory of DICOM Part 10 files, in the maildir manner. State is the folder a file is in.
 
     spool/incoming/<writer>/   being received; one folder and one lock per writer; never acknowledged
-    spool/ready/               acknowledged, on its way to Orthanc
-    spool/delivered/           Orthanc has it; kept for a minute (Orthanc's index may lose its last commits)
-    spool/failed/              Orthanc refused it for good; NAME.json says why
+    spool/ready/               acknowledged, on its way to Orthanc or a DICOMweb server
+    spool/delivered/           is there; kept for a minute (Orthanc's index may lose its last commits)
+    spool/failed/              was refused for good; NAME.json says why
 
-File names are ours (arrival time, process, counter), so that `ls` shows the queue in its order.
+File names are ours (arrival time, process, counter, DICOMweb server if it goes to one), so that `ls` shows the queue in
+its order.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote, unquote
 
 from gateway.durable import fsync_directory, write_file
 from gateway.part10 import FileMeta
@@ -29,6 +31,9 @@ FILE_MODE: Final = 0o600
 SUFFIX: Final = ".dcm"
 NOTE_SUFFIX: Final = ".json"
 _LOCK_NAME: Final = "lock"
+
+ORTHANC: Final = ""
+"""The destination that is no DICOMweb server."""
 
 
 class SpoolError(Exception):
@@ -197,9 +202,12 @@ class SpoolWriter:
         """The name of the folder in `incoming`."""
         return self._folder.name
 
-    def create(self, meta: FileMeta) -> "IncomingFile":
-        """Start an instance: a new file in `incoming` that holds its file meta information. Raises OSError."""
-        name = f"{time.time_ns():020d}-{self._pid}-{next(self._numbers):06d}{SUFFIX}"
+    def create(self, meta: FileMeta, destination: str = ORTHANC) -> "IncomingFile":
+        """Start an instance: a new file in `incoming` that holds its file meta information. Raises OSError.
+
+        `destination`: the AE title of the DICOMweb server that it is for.
+        """
+        name = f"{time.time_ns():020d}-{self._pid}-{next(self._numbers):06d}{_mark(destination)}{SUFFIX}"
         return IncomingFile(self._folder / name, self._spool.ready / name, self._ready_fd, meta)
 
     def close(self) -> None:
@@ -300,3 +308,22 @@ class Delivery:
     study_instance_uid: str = ""
     series_instance_uid: str = ""
     accession_number: str = ""
+
+    @property
+    def destination(self) -> str:
+        """The AE title of the DICOMweb server that it is for; ORTHANC."""
+        return destination_of(self.path.name)
+
+
+def destination_of(name: str) -> str:
+    """Where the instance in the file `name` was to go when it was received: a DICOMweb server's AE title, or ORTHANC.
+
+    It stands in the name because a configuration may change, and what was accepted for one archive must not get into
+    another.
+    """
+    return unquote("".join(name.removesuffix(SUFFIX).split("-", 3)[3:]))
+
+
+def _mark(destination: str) -> str:
+    # An AE title may have characters that a file name cannot have, and the hyphen that parts the name.
+    return "-" + quote(destination, safe="").replace("-", "%2D") if destination else ""

@@ -23,10 +23,11 @@ from pynetdicom.transport import AddressInformation
 from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from gateway.admission import Admission, Rejection, Verb, offered
 from gateway.archive.interface import Archives
+from gateway.called_titles import CalledTitles
 from gateway.certificate_names import SubjectBinding, names
 from gateway.config import Configuration
 from gateway.log import get_logger
-from gateway.modalities import KnownModalities
+from gateway.modalities import KnownModalities, Modalities
 from gateway.moves.archive_driver import archive_drivers
 from gateway.moves.interface import MoveDrivers
 from gateway.peers import plain_address
@@ -107,7 +108,7 @@ class Environment:
         self._modalities = KnownModalities(configuration)
         drivers = drivers or archive_drivers(archives)
         self.services = Services(service_table(configuration, archives, self._modalities, drivers))
-        self._admission = Admission(configuration.orthanc, self._modalities.current())
+        self._admission = self._admission_of(self._modalities.current())
         self.subjects = SubjectBinding(configuration)
         self.users = Users(configuration.gateway.users)
         self.tls: TlsContexts | None = None
@@ -127,12 +128,15 @@ class Environment:
         self.ae.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
         self.ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
 
-    def admission(self) -> Admission:
+    def admission(self) -> CalledTitles:
         """Return the permissions as they are now, for the whole life of an association that begins."""
         modalities, admission = self._modalities.current(), self._admission
         if admission.modalities is not modalities:
-            admission = self._admission = Admission(self.configuration.orthanc, modalities)
+            admission = self._admission = self._admission_of(modalities)
         return admission
+
+    def _admission_of(self, modalities: Modalities) -> CalledTitles:
+        return CalledTitles(self.configuration, Admission(self.configuration.orthanc, modalities))
 
 
 class AcceptedAssociation(Association):
@@ -168,7 +172,7 @@ class AcceptedAssociation(Association):
         self.operations = Operations(partial(environment.services.begin, self))
         # What the peer receives at most in a P-DATA-TF PDU; 0 is unlimited.
         self.peer_maximum_pdu_bytes = 0
-        self._admission: Admission
+        self._admission: CalledTitles
         self._permitted: frozenset[Verb] = frozenset()
         # The peer's verified certificate, as ssl's getpeercert() gives it.
         self._certificate: dict[str, Any] = {}
@@ -296,7 +300,7 @@ class AcceptedAssociation(Association):
             self._reject(user.rejection)
             return False
         self.requestor.ae_title = calling
-        self._permitted = self._admission.permitted(calling, self._address)
+        self._permitted = self._admission.permitted(calling, called, self._address)
         offer = self._environment.contexts.offer(
             self._permitted, (context.abstract_syntax for context in request.contexts), request.roles
         )
@@ -339,7 +343,8 @@ class AcceptedAssociation(Association):
         self.acse.send_reject(TRANSIENT if source == PRESENTATION_PROVIDER else PERMANENT, source, reason)
 
     def _option_for(self, verb: Verb) -> str:
-        return self._admission.option_for(self.upper_layer.ae_titles[1], self._address, verb)
+        called, calling = self.upper_layer.ae_titles
+        return self._admission.option_for(calling, called, self._address, verb)
 
     def _log_forbidden(self, offer: Offer) -> None:
         for verb in sorted(set(offer.forbidden.values()), key=lambda verb: verb.name):

@@ -11,7 +11,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.archive.interface import Archives, ArchiveUnavailable, Level, Query, TooBroad
+from gateway.archive.interface import (
+    AccessDenied,
+    Archives,
+    ArchiveUnavailable,
+    Level,
+    Query,
+    QueryRefused,
+    TooBroad,
+)
 from gateway.archive.orthanc_tags import QUERY_RETRIEVE_LEVEL, RETRIEVE_AE_TITLE
 from gateway.character_sets import of_orthanc
 from gateway.config import Configuration
@@ -107,6 +115,10 @@ class FindOperation:
         except InvalidQuery as error:
             status = Status.FIND_DOES_NOT_MATCH if error.mismatch else Status.FIND_UNABLE
             answer = Answer(status, str(error), error.tag)
+        except AccessDenied as error:
+            answer = Answer(Status.NOT_AUTHORIZED, f"the archive refuses the gateway: {error}")
+        except QueryRefused as error:
+            answer = Answer(Status.FIND_UNABLE, f"the archive does not take the query: {error}")
         except ArchiveUnavailable as error:
             answer = Answer(Status.FIND_OUT_OF_RESOURCES, f"the archive does not answer: {error}")
         except NoAnswers as error:

@@ -7,12 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from gateway.archive.interface import Archives, ArchiveUnavailable, EncodedInstance, InstanceReference, TooBroad
+from gateway.archive.interface import ArchiveUnavailable, EncodedInstance, InstanceReference, TooBroad
 from gateway.character_sets import of_orthanc
 from gateway.config import Configuration
 from gateway.matching.keys import InvalidQuery
-from gateway.moves.archive_driver import ArchiveDriver
-from gateway.moves.interface import Acceptance, MoveRequest, Outcome, SubOperation
+from gateway.moves.interface import Acceptance, MoveDriver, MoveDrivers, MoveRequest, Outcome, SubOperation
 from gateway.transfer_syntaxes import UNCOMPRESSED
 from scp.association_errors import AssociationError, ConnectionLost, ContextNotAccepted, DataSetUnavailable
 from scp.command_set import Command
@@ -20,7 +19,7 @@ from scp.data_set_sources import Chunks
 from scp.destination_target import outcome_of
 from scp.destinations import LONGEST_TIMEOUT_S
 from scp.questions import Asking, Question, question_of
-from scp.retrieval import CANCELLED, Responder, Tally, read_request, unusable
+from scp.retrieval import CANCELLED, Responder, Tally, read_request, uncounted, unusable
 from scp.scu import StoredInstance, c_store
 from scp.statuses import Answer, Status
 from scp.store_contexts import Accepted, Transcoding
@@ -29,12 +28,12 @@ _LEFT: Final = Answer(Status.RETRIEVE_CANCELLED, "the requester has gone")
 
 
 class GetService:
-    """What the retrievals of a worker share: archives, options."""
+    """What the retrievals of a worker share: drivers, options."""
 
-    def __init__(self, configuration: Configuration, archives: Archives) -> None:
+    def __init__(self, configuration: Configuration, drivers: MoveDrivers) -> None:
         options = configuration.orthanc
         self._character_set = of_orthanc(options.default_encoding)
-        self._archives = archives
+        self._drivers = drivers
         self._transcoding = Transcoding(UNCOMPRESSED if options.transcode_dicom_protocol else ())
         # For the response to each sub-operation.
         self.timeout_s = float(options.dicom_scp_timeout or LONGEST_TIMEOUT_S)
@@ -47,9 +46,9 @@ class GetService:
         """Decode the request. Raises InvalidQuery."""
         return read_request(question, self._character_set, guess_level=False)
 
-    def driver(self, request: MoveRequest, target: RequesterTarget) -> ArchiveDriver:
+    def driver(self, request: MoveRequest, target: RequesterTarget) -> MoveDriver:
         """Make ready what is sent. Raises ArchiveUnavailable, TooBroad."""
-        return ArchiveDriver(self._archives.of(request.source_ae_title), request.selection(), target)
+        return self._drivers.of(request.source_ae_title)(request, target)
 
     def accepted(self, association: Asking) -> Accepted:
         """What the requester takes on this association."""
@@ -135,7 +134,7 @@ class GetOperation:
         except InvalidQuery as error:
             answer = unusable(error)
         except (ArchiveUnavailable, TooBroad) as error:
-            answer = Answer(Status.RETRIEVE_CANNOT_COUNT, str(error))
+            answer = uncounted(error)
         except AssociationError as error:
             answer = Answer(Status.RETRIEVE_CANCELLED, f"the requester has gone: {error}")
         seconds = round(time.monotonic() - started, 3)

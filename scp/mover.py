@@ -11,7 +11,7 @@ from typing import Any, Final
 from gateway.archive.interface import ArchiveUnavailable, TooBroad
 from gateway.moves.interface import CreateDriver, MoveDriver, MoveRequest
 from scp.destination_target import DestinationTarget
-from scp.retrieval import Tally
+from scp.retrieval import Tally, uncounted
 from scp.statuses import Answer, Status
 
 # A sub-operation that is under way when the move is to end may be finished within this time.
@@ -101,7 +101,7 @@ class Mover(threading.Thread):
         try:
             driver = self._create(self._request, self._target)
         except (ArchiveUnavailable, TooBroad) as error:
-            return Answer(Status.RETRIEVE_CANNOT_COUNT, str(error))
+            return uncounted(error)
         try:
             return self._apply(driver)
         finally:

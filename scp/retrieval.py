@@ -6,7 +6,14 @@ import struct
 import time
 from typing import Any, Final
 
-from gateway.archive.interface import ACCESSION_NUMBER, Level
+from gateway.archive.interface import (
+    ACCESSION_NUMBER,
+    AccessDenied,
+    ArchiveUnavailable,
+    Level,
+    QueryRefused,
+    TooBroad,
+)
 from gateway.archive.orthanc_tags import QUERY_RETRIEVE_LEVEL
 from gateway.character_sets import CharacterSet
 from gateway.matching.identifier import key_of, read_keys
@@ -211,3 +218,12 @@ def unusable(error: InvalidQuery) -> Answer:
     """The answer to an identifier that cannot be used."""
     status = Status.RETRIEVE_DOES_NOT_MATCH if error.mismatch else Status.RETRIEVE_UNABLE
     return Answer(status, str(error), error.tag)
+
+
+def uncounted(error: ArchiveUnavailable | TooBroad) -> Answer:
+    """The answer when the archive does not tell what there is to be sent."""
+    if isinstance(error, AccessDenied):
+        return Answer(Status.NOT_AUTHORIZED, str(error))
+    if isinstance(error, QueryRefused):
+        return Answer(Status.RETRIEVE_UNABLE, str(error))
+    return Answer(Status.RETRIEVE_CANNOT_COUNT, str(error))

@@ -22,7 +22,7 @@ def service_table(
     """What begins an operation, by abstract syntax and Command Field."""
     find = FindService(configuration, archives)
     move = MoveService(configuration, modalities, drivers)
-    get = GetService(configuration, archives)
+    get = GetService(configuration, drivers)
     table: dict[tuple[str, int], Begin] = {
         (f"{_PATIENT_ROOT}.1", C_FIND_RQ): find.operation,
         (f"{_STUDY_ROOT}.1", C_FIND_RQ): find.operation,

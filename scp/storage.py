@@ -1,7 +1,7 @@
 """The Storage service class as SCP (PS3.4 Annex B): from the request's command to a durable file in the spool.
 
 What is asked about an instance on the way, and in which order, is in scp.policies. It is answered 0x0000 only once it
-is on disk for good, or once Orthanc has it (`Acknowledge` "Stored").
+is on disk for good, or once it has arrived where it is to go (`Acknowledge` "Stored").
 """
 
 import errno
@@ -16,7 +16,7 @@ from gateway.config import Configuration
 from gateway.deliveries import DeliveryClient
 from gateway.part10 import FileMeta, orthanc_id
 from gateway.quotas.rules import Limit
-from gateway.spool import Delivery, IncomingFile, SpoolWriter
+from gateway.spool import ORTHANC, Delivery, IncomingFile, SpoolWriter
 from gateway.structure import Header
 from scp.command_set import Command
 from scp.policy import Policy
@@ -123,6 +123,10 @@ class IncomingInstance:
             header.patient_id, header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid
         )
 
+    @property
+    def _destination(self) -> str:
+        return self._service.configuration.server_title(self.peers.called_ae_title) or ORTHANC
+
     def open(self, transfer_syntax_uid: str) -> None:
         """Ask about the command and create the file."""
         try:
@@ -138,7 +142,7 @@ class IncomingInstance:
                 sending_address=self.peers.calling_address,
                 receiving_address=self.peers.called_address,
             )
-            self._file = self._service.writer.create(meta)
+            self._file = self._service.writer.create(meta, self._destination)
         except OSError as error:
             self._refusal = _spool_trouble(error)
 

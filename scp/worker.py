@@ -17,12 +17,12 @@ import sys
 import time
 from typing import Any, Final
 
-from gateway.archive.interface import Archives
-from gateway.archive.set_up import orthanc_archive
+from gateway.archive.set_up import archives
 from gateway.child import read_settings
 from gateway.config import Configuration
 from gateway.deliveries import DeliveryClient
 from gateway.log import get_logger
+from gateway.moves.site_drivers import move_drivers
 from gateway.quotas.client import QuotaClient
 from gateway.spool import Spool, SpoolWriter
 from scp.association import AcceptedAssociation, Environment, configure_pynetdicom, running_associations
@@ -130,10 +130,10 @@ def main() -> None:
     configure_pynetdicom()
     writer = SpoolWriter(Spool(configuration.state_directory))
     deliveries = DeliveryClient(configuration.state_directory)
-    archives = Archives(orthanc_archive(settings, configuration, deliveries), {})
+    behind = archives(settings, configuration, deliveries)
     in_order = policies(configuration, _quotas(configuration, writer))
     storage = StorageService(configuration, writer, deliveries, in_order)
-    environment = Environment(configuration, storage, archives)
+    environment = Environment(configuration, storage, behind, move_drivers(configuration, behind))
     # What is loaded by now stays. Looking through it again and again would stop all associations for 20 ms.
     gc.collect()
     gc.freeze()

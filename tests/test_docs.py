@@ -23,6 +23,7 @@ from gateway import (
     worklist_command,
 )
 from gateway.checks import WITHOUT_EFFECT
+from gateway.dicomweb_options import DicomWebServerSection, OAuth2Section
 from gateway.forwarding import verdicts
 from gateway.forwarding.verdicts import Reply, Verdict
 from gateway.hl7_character_sets import find_codec
@@ -54,6 +55,7 @@ ROOMS: Final = (
     "gateway/forwarding",
     "gateway/matching",
     "gateway/archive",
+    "gateway/dicomweb",
     "gateway/archive/index",
     "gateway/moves",
     "gateway/quotas",
@@ -77,6 +79,8 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "### A rule of `DicomGateway.Hl7.StationRules`": StationRule,
     "### A receiver of `DicomGateway.Hl7.Receivers`": ReceiverSection,
     "### `DicomGateway.Orthanc`": config.OrthancSection,
+    "### An entry of `DicomGateway.DicomWebServers`": DicomWebServerSection,
+    "### `OAuth2`": OAuth2Section,
     "### `DicomGateway.Log`": config.LogSection,
     "### `DicomGateway.Users`": config.UsersSection,
     "## Options of Orthanc": config.OrthancOptions,

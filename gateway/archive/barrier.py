@@ -1,7 +1,8 @@
-"""Queries see what was acknowledged: before Orthanc is asked, what could match is delivered to it."""
+"""Queries see what was acknowledged: before an archive is asked, what could match is delivered to it."""
 
 from collections.abc import Iterable
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
 from gateway.archive.interface import (
     ACCESSION_NUMBER,
@@ -15,6 +16,7 @@ from gateway.archive.interface import (
 )
 from gateway.deliveries import DeliveryClient, Wanted
 from gateway.log import get_logger
+from gateway.spool import ORTHANC
 
 # More would not fit into a message; the query then waits for all that could match otherwise.
 MAXIMUM_IDENTIFIERS: Final = 200
@@ -31,19 +33,22 @@ _TAGS: Final = {
 class QueryBarrier:
     """Waits for the forwarder, for a time."""
 
-    def __init__(self, deliveries: DeliveryClient, timeout_s: float) -> None:
+    def __init__(self, deliveries: DeliveryClient, timeout_s: float, destination: str = ORTHANC) -> None:
+        """`destination`: the archive, as the spool calls it."""
         self._deliveries = deliveries
         self._timeout_s = timeout_s
+        self._destination = destination
         self._log = get_logger()
 
     def wait(self, query: Query) -> None:
-        """Return when what was acknowledged before and could match is in Orthanc or has failed, or time is over."""
+        """Return when what was acknowledged before and could match is delivered or has failed, or time is over."""
         if not self._timeout_s:
             return
-        wanted = Wanted(**{name: _comparable(query.identifiers(tag)) for name, tag in _TAGS.items()})
+        wanted = self._wanted({name: _comparable(query.identifiers(tag)) for name, tag in _TAGS.items()})
         if not self._deliveries.wait_for(_short(wanted), self._timeout_s):
             self._log.warning(
-                "a query is answered although acknowledged instances are not in Orthanc yet", timeout=self._timeout_s
+                f"a query is answered although acknowledged instances are not in {self._destination or 'Orthanc'} yet",
+                timeout=self._timeout_s,
             )
 
     def missing(self, selection: Selection) -> list[str]:
@@ -51,11 +56,14 @@ class QueryBarrier:
 
         Raises ArchiveUnavailable when that cannot be known.
         """
-        wanted = Wanted(**{name: _comparable(selection.identifiers.get(tag, ())) for name, tag in _TAGS.items()})
+        wanted = self._wanted({name: _comparable(selection.identifiers.get(tag, ())) for name, tag in _TAGS.items()})
         late = self._deliveries.wait_and_list(_short(wanted), self._timeout_s)
         if late is None:
             raise ArchiveUnavailable("the forwarder does not say what is not delivered yet")
         return list(dict.fromkeys(identifiers[0] for identifiers in late if wanted.may_have(identifiers)))
+
+    def _wanted(self, values: dict[str, Any]) -> Wanted:
+        return Wanted(**values, destination=self._destination)
 
 
 def _comparable(values: Iterable[str]) -> frozenset[str]:
@@ -65,5 +73,5 @@ def _comparable(values: Iterable[str]) -> frozenset[str]:
 
 
 def _short(wanted: Wanted) -> Wanted:
-    values = {name: getattr(wanted, name) for name in _TAGS}
-    return Wanted(**{name: of if len(of) <= MAXIMUM_IDENTIFIERS else frozenset() for name, of in values.items()})
+    too_many: dict[str, Any] = {name: frozenset() for name in _TAGS if len(getattr(wanted, name)) > MAXIMUM_IDENTIFIERS}
+    return replace(wanted, **too_many)

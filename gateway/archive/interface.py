@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -34,6 +34,14 @@ class Level(Enum):
 
 class ArchiveUnavailable(Exception):
     """The archive does not answer, or not as it should. The text is for the log."""
+
+
+class AccessDenied(ArchiveUnavailable):
+    """The archive answers that we may not ask."""
+
+
+class QueryRefused(ArchiveUnavailable):
+    """The archive does not take the question, and will not take it later."""
 
 
 class TooBroad(Exception):
@@ -154,10 +162,14 @@ class Archive(Protocol):
 class Archives:
     """Which archive answers, by called AE title."""
 
-    def __init__(self, default: Archive, by_called_ae_title: dict[str, Archive]) -> None:
+    def __init__(
+        self, default: Archive, by_called_ae_title: Mapping[str, Archive], key: Callable[[str], str] = str
+    ) -> None:
+        """`key`: what AE titles are compared by."""
         self._default = default
-        self._others = by_called_ae_title
+        self._key = key
+        self._others = {key(title): archive for title, archive in by_called_ae_title.items()}
 
     def of(self, called_ae_title: str) -> Archive:
         """The archive for this called AE title."""
-        return self._others.get(called_ae_title, self._default)
+        return self._others.get(self._key(called_ae_title), self._default)

@@ -1,12 +1,16 @@
-"""Orthanc as an archive, from the configuration."""
+"""The archives of one process, from the configuration."""
 
 from gateway.archive.barrier import QueryBarrier
+from gateway.archive.dicomweb import DicomWebArchive
 from gateway.archive.index.query_index import QueryIndex
+from gateway.archive.interface import Archive, Archives
+from gateway.archive.nothing import NoArchive
 from gateway.archive.orthanc import Options, OrthancArchive
 from gateway.archive.rest import OrthancRest
 from gateway.child import Settings
 from gateway.config import Configuration
 from gateway.deliveries import DeliveryClient
+from gateway.dicomweb.client import DicomWebClient
 from gateway.forwarding.endpoint import endpoint
 
 
@@ -31,3 +35,25 @@ def orthanc_archive(settings: Settings, configuration: Configuration, deliveries
         QueryBarrier(deliveries, configuration.gateway.query_barrier_timeout),
         index,
     )
+
+
+def dicomweb_clients(configuration: Configuration) -> dict[str, DicomWebClient]:
+    """A client for each server, by called AE title. Raises ConfigurationError for files that cannot be used."""
+    servers = configuration.dicom_web_servers.items()
+    return {title: DicomWebClient(title, section, configuration.path) for title, section in servers}
+
+
+def archives(settings: Settings, configuration: Configuration, deliveries: DeliveryClient) -> Archives:
+    """Orthanc, if there is one, and the DICOMweb servers. Raises ConfigurationError."""
+    default: Archive = NoArchive()
+    if configuration.has_orthanc:
+        default = orthanc_archive(settings, configuration, deliveries)
+    servers = {
+        title: DicomWebArchive(
+            client,
+            QueryBarrier(deliveries, configuration.gateway.query_barrier_timeout, title),
+            case_sensitive_pn=configuration.orthanc.case_sensitive_pn,
+        )
+        for title, client in dicomweb_clients(configuration).items()
+    }
+    return Archives(default, servers, configuration.title_key)

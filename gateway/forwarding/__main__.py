@@ -11,24 +11,24 @@ import signal
 import socket
 import sys
 import threading
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.child import Settings, read_settings
-from gateway.config import Configuration
+from gateway.child import read_settings
 from gateway.deliveries import MAXIMUM_MESSAGE_BYTES, SOCKET_NAME, Result, Wanted
 from gateway.forwarding.barriers import Barriers
 from gateway.forwarding.endpoint import endpoint
-from gateway.forwarding.forwarder import Forwarder, Sender
+from gateway.forwarding.kept import KeptDeliveries
 from gateway.forwarding.refused import RefusedInstances
-from gateway.forwarding.transports import Endpoint, HttpTransport, PluginTransport, Transport
+from gateway.forwarding.routes import Routes
+from gateway.forwarding.set_up import Running, destinations
 from gateway.log import get_logger
 from gateway.modalities_refresh import ModalitiesRefresh
 from gateway.quotas.gate import Gate
 from gateway.spool import Delivery, Spool
 
-# Transport "Plugin" is serial; a second thread prepares the next batch.
-PLUGIN_SENDERS: Final = 2
 # Sending has time until the next instance is received: receiving comes first.
 NICENESS: Final = 5
 STOP_TIMEOUT_S: Final = 10.0
@@ -48,11 +48,11 @@ class Listener:
         address.chmod(0o600)
         self._socket.listen(128)
 
-    def run(self, forwarder: Forwarder, barriers: Barriers) -> None:
+    def run(self, routes: Routes, barriers: Barriers) -> None:
         """Accept for ever."""
         while True:
             connection, _address = self._socket.accept()
-            threading.Thread(target=self._serve, args=(connection, forwarder, barriers), daemon=True).start()
+            threading.Thread(target=self._serve, args=(connection, routes, barriers), daemon=True).start()
 
     def on_outcome(self, path: Path, result: Result, reason: str) -> None:
         """Tell the worker that waits for `path`, if one does."""
@@ -62,13 +62,13 @@ class Listener:
             with contextlib.suppress(OSError):
                 connection.send(json.dumps({"outcome": str(path), "result": result, "reason": reason}).encode())
 
-    def _serve(self, connection: socket.socket, forwarder: Forwarder, barriers: Barriers) -> None:
+    def _serve(self, connection: socket.socket, routes: Routes, barriers: Barriers) -> None:
         barriers.join(connection)
         try:
             while packet := connection.recv(MAXIMUM_MESSAGE_BYTES):
                 message = json.loads(packet)
                 if not _handle_barrier(message, connection, barriers):
-                    self._handle(message, connection, forwarder)
+                    self._handle(message, connection, routes)
         except OSError as error:
             self._log.warning("lost a worker", reason=str(error))
         finally:
@@ -77,28 +77,23 @@ class Listener:
                 for path in orphans:
                     del self._wanted[path]
             for path in orphans:
-                if not forwarder.queue.withdraw(path):
-                    forwarder.do_not_retry(path)
-            forwarder.rescan()
+                routes.withdraw(path)
+            routes.rescan()
             barriers.leave(connection)
             connection.close()
 
-    def _handle(self, message: dict[str, Any], connection: socket.socket, forwarder: Forwarder) -> None:
+    def _handle(self, message: dict[str, Any], connection: socket.socket, routes: Routes) -> None:
         if "ready" in message:
-            forwarder.queue.add(_delivery(self._spool.ready / message["ready"], message))
+            routes.add(_delivery(self._spool.ready / message["ready"], message))
         elif "deliver" in message:
             path = Path(message["deliver"])
             with self._lock:
                 self._wanted[path] = connection
-            forwarder.queue.add(_delivery(path, message), urgent=True)
+            routes.add(_delivery(path, message), urgent=True)
         elif "withdraw" in message:
-            path = Path(message["withdraw"])
-            if forwarder.queue.withdraw(path) or path not in forwarder.queue:
-                self.on_outcome(path, "withdrawn", "Orthanc did not take it in time")
-            else:
-                forwarder.do_not_retry(path)
+            routes.withdraw(Path(message["withdraw"]))
         elif "rescan" in message:
-            forwarder.rescan()
+            routes.rescan()
 
 
 def _handle_barrier(message: dict[str, Any], connection: socket.socket, barriers: Barriers) -> bool:
@@ -141,7 +136,6 @@ def main() -> None:
     os.nice(NICENESS)
     section = configuration.gateway.forwarding
     spool = Spool(configuration.state_directory)
-    where = endpoint(settings, configuration)
     listener = Listener(configuration.state_directory / SOCKET_NAME, spool)
 
     def on_outcome(path: Path, result: Result, reason: str) -> None:
@@ -151,25 +145,30 @@ def main() -> None:
         barriers.ended(path)
 
     may_leave = Gate(configuration.state_directory).may_leave if configuration.gateway.quotas.counts else None
-    forwarder = Forwarder(spool, section, on_outcome, may_leave)
+    kept = KeptDeliveries(spool, section, may_leave)
+    running = destinations(settings, configuration, spool, on_outcome, kept)
+    routes = Routes(
+        spool, {title: one.destination for title, one in running.items()}, configuration.server_title, on_outcome
+    )
     refused = RefusedInstances(spool)
-    barriers = Barriers(forwarder.queue, spool.ready, refused)
-    threads = [
-        threading.Thread(target=forwarder.run, args=(sender,), daemon=True)
-        for sender in _senders(settings, configuration, where)
-    ]
+    barriers = Barriers(routes.queue_of, spool.ready, refused)
+    threads = [threading.Thread(target=loop, daemon=True) for one in running.values() for loop in one.loops]
     for thread in threads:
         thread.start()
-    threading.Thread(target=listener.run, args=(forwarder, barriers), daemon=True).start()
-    threading.Thread(target=_start_up, args=(forwarder, refused, barriers, where), daemon=True).start()
-    if configuration.gateway.modalities_refresh > 0:
+    threading.Thread(target=listener.run, args=(routes, barriers), daemon=True).start()
+    threading.Thread(target=_start_up, args=(routes, refused, barriers, kept, running), daemon=True).start()
+    if configuration.refreshes_modalities:
+        where = endpoint(settings, configuration)
         refresh = ModalitiesRefresh(configuration, where, in_orthanc=settings.in_orthanc)
         threading.Thread(target=refresh.run, daemon=True).start()
     if not control.recv(1):
         os._exit(1)
-    forwarder.stop()
+    kept.stop()
+    for one in running.values():
+        one.destination.stop()
+    deadline = time.monotonic() + STOP_TIMEOUT_S
     for thread in threads:
-        thread.join(STOP_TIMEOUT_S / len(threads))
+        thread.join(max(0.0, deadline - time.monotonic()))
     os._exit(0)
 
 
@@ -179,21 +178,20 @@ def _die(arguments: threading.ExceptHookArgs) -> None:
     os._exit(1)
 
 
-def _start_up(forwarder: Forwarder, refused: RefusedInstances, barriers: Barriers, where: Endpoint) -> None:
-    forwarder.rescan()
+def _start_up(
+    routes: Routes,
+    refused: RefusedInstances,
+    barriers: Barriers,
+    kept: KeptDeliveries,
+    running: Mapping[str, Running],
+) -> None:
+    routes.rescan()
     refused.load()
     barriers.complete()
-    forwarder.check_delivered(HttpTransport(where))
-
-
-def _senders(settings: Settings, configuration: Configuration, where: Endpoint) -> list[Sender]:
-    section = configuration.gateway.forwarding
-    if section.transport == "Plugin" and settings.post_fd is not None:
-        connection, lock = socket.socket(fileno=settings.post_fd), threading.Lock()
-        plugin: list[Transport] = [PluginTransport(connection, lock, section.timeout) for _ in range(PLUGIN_SENDERS)]
-        return [Sender(transport, HttpTransport(where)) for transport in plugin]
-    transports = [HttpTransport(where) for _ in range(configuration.connections)]
-    return [Sender(transport, transport) for transport in transports]
+    delivered = routes.delivered()
+    for title, one in running.items():
+        threading.Thread(target=one.check, args=(delivered.pop(title, []),), daemon=True).start()
+    routes.keep(kept, delivered)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Query barriers: who asks Orthanc is told when what was acknowledged before, and could match, has arrived there.
+"""Query barriers: who asks an archive is told when what was acknowledged before, and could match, has arrived there.
 
 A worker answers a C-STORE before it tells the forwarder. So each barrier first has all other workers say what they
 have acknowledged ("flush"); what is then in the queue and could match is delivered before all else.
@@ -9,6 +9,7 @@ import itertools
 import json
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -41,9 +42,10 @@ class _Barrier:
 class Barriers:
     """The barriers of all workers. Thread-safe."""
 
-    def __init__(self, queue: DeliveryQueue, ready: Path, refused: RefusedInstances) -> None:
-        """`ready`: the spool's folder; what is elsewhere is not acknowledged, and nobody waits for it."""
-        self._queue = queue
+    def __init__(self, queue_of: Callable[[str], DeliveryQueue | None], ready: Path, refused: RefusedInstances) -> None:
+        """`queue_of` a destination. `ready`: the spool's folder; nobody waits for what is elsewhere, which is not
+        acknowledged."""
+        self._queue_of = queue_of
         self._ready = ready
         self._refused = refused
         self._lock = threading.Lock()
@@ -122,7 +124,8 @@ class Barriers:
         if barrier.missing is None:
             waits_for = barrier.waits_for
             if waits_for is None:  # somebody has not been heard: what is known
-                waits_for = self._queue.matching(barrier.wanted, self._ready)
+                queue = self._queue_of(barrier.wanted.destination)
+                waits_for = queue.matching(barrier.wanted, self._ready) if queue is not None else {}
             barrier.missing = [*waits_for.values(), *self._refused.matching(barrier.wanted)]
         identifiers: list[tuple[str, ...]] = []
         size = 0
@@ -138,7 +141,8 @@ class Barriers:
         if barrier.unheard or not self._is_complete or barrier.has_ended:
             return
         if barrier.waits_for is None:
-            barrier.waits_for = self._queue.hurry(barrier.wanted, self._ready)
+            queue = self._queue_of(barrier.wanted.destination)
+            barrier.waits_for = queue.hurry(barrier.wanted, self._ready) if queue is not None else {}
         if not barrier.waits_for:
             barrier.has_ended = True
             if not barrier.lists:

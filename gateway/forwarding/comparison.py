@@ -68,7 +68,7 @@ def is_same_instance(transport: HttpTransport, orthanc_id: str, path: Path) -> b
             raise CopyError("Orthanc does not give out the instance that it calls already stored")
         if _same_bytes(ours, copy):
             return True
-        if max(os.fstat(ours.fileno()).st_size, os.fstat(copy.fileno()).st_size) > MAXIMUM_DECODED_BYTES:
+        if _is_too_large(ours, copy):
             return False
         our_syntax, their_syntax = _transfer_syntax(ours), _transfer_syntax(copy)
         if our_syntax == their_syntax:
@@ -80,6 +80,25 @@ def is_same_instance(transport: HttpTransport, orthanc_id: str, path: Path) -> b
             if not _download(transport, f"/instances/{orthanc_id}/modify", order, transcoded):
                 return False
             return _same_elements(ours, transcoded, _ADDED_BY_ENCODERS)
+
+
+def compare_files(ours: Any, copy: Any) -> bool | None:
+    """Whether two open Part 10 files have the same data set; None: their transfer syntaxes cannot be compared.
+
+    Raises OSError.
+    """
+    if _same_bytes(ours, copy):
+        return True
+    our_syntax, their_syntax = _transfer_syntax(ours), _transfer_syntax(copy)
+    if our_syntax != their_syntax and not _TRANSCODABLE.issuperset((our_syntax, their_syntax)):
+        return None
+    if _is_too_large(ours, copy):
+        return False
+    return _same_elements(ours, copy)
+
+
+def _is_too_large(*files: Any) -> bool:
+    return max(os.fstat(file.fileno()).st_size for file in files) > MAXIMUM_DECODED_BYTES
 
 
 def _download(transport: HttpTransport, uri: str, order: bytes | None, target: Any) -> bool:

@@ -1,8 +1,8 @@
 """Which instance is delivered next. In memory; the spool's folders are the truth.
 
 Deliveries of one SOP Instance UID never overlap and keep their order. Trouble with one instance delays that
-instance (and those of the same UID behind it); trouble on the way to Orthanc holds all, and then one batch at a
-time tries whether it is over.
+instance (and those of the same UID behind it); trouble on the way holds all, and then one batch at a time tries
+whether it is over.
 """
 
 import heapq
@@ -12,6 +12,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,20 @@ from gateway.deliveries import Wanted
 from gateway.forwarding.pending import Pending
 from gateway.spool import Delivery
 
-# Instances up to this size travel together in one ZIP, up to that many bytes.
+# How far behind the first in line the others of its batch may stand.
+LOOK_AHEAD: Final = 1000
+
+
+@dataclass
+class Batching:
+    """What travels together: instances of `small_bytes` each at most, `batch_bytes` in all, and of one study if
+    `by_study`."""
+
+    small_bytes: int
+    batch_bytes: int
+    by_study: bool = False
+
+
 SMALL_BYTES: Final = 256 * 1024
 BATCH_BYTES: Final = 8 * 1024 * 1024
 
@@ -28,9 +42,15 @@ class DeliveryQueue:
     """Thread-safe queue of deliveries."""
 
     def __init__(
-        self, clock: Callable[[], float] = time.monotonic, *, quiet_s: float = 0.0, patience_s: float = 0.0
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        quiet_s: float = 0.0,
+        patience_s: float = 0.0,
+        batching: Batching | None = None,
     ) -> None:
         """Deliveries wait until nothing was added for `quiet_s`, but none for longer than `patience_s`."""
+        self.batching = batching or Batching(SMALL_BYTES, BATCH_BYTES)
         self._clock = clock
         self._quiet_s = min(quiet_s, patience_s)
         self._patience_s = patience_s
@@ -227,10 +247,10 @@ class DeliveryQueue:
         batch = [first]
         if self._is_small(first):
             size = first.size
-            for delivery in itertools.islice(self._next.values(), 1, None):
-                if len(batch) == maximum_count or size + delivery.size > BATCH_BYTES:
+            for delivery in itertools.islice(self._next.values(), 1, LOOK_AHEAD):
+                if len(batch) == maximum_count or size + delivery.size > self.batching.batch_bytes:
                     break
-                if self._is_small(delivery):
+                if self._is_small(delivery) and self._goes_with(first, delivery):
                     batch.append(delivery)
                     size += delivery.size
         for delivery in batch:
@@ -238,4 +258,7 @@ class DeliveryQueue:
         return batch
 
     def _is_small(self, delivery: Delivery) -> bool:
-        return delivery.size <= SMALL_BYTES and delivery.path not in self._alone
+        return delivery.size <= self.batching.small_bytes and delivery.path not in self._alone
+
+    def _goes_with(self, first: Delivery, other: Delivery) -> bool:
+        return not self.batching.by_study or other.study_instance_uid == first.study_instance_uid

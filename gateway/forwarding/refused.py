@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from gateway.deliveries import Wanted
-from gateway.forwarding.forwarder import read_delivery
+from gateway.forwarding.identify import read_delivery
 from gateway.forwarding.pending import Pending
 from gateway.part10 import Part10Error
 from gateway.spool import Delivery, Spool
@@ -38,7 +38,8 @@ class RefusedInstances:
     def matching(self, wanted: Wanted) -> list[Delivery]:
         """All that a query could match."""
         with self._lock:
-            return [delivery for delivery in list(self._known.matching(wanted)) if self._is_there(delivery.path)]
+            known = [one for one in self._known.matching(wanted) if one.destination == wanted.destination]
+            return [delivery for delivery in known if self._is_there(delivery.path)]
 
     def _is_there(self, path: Path) -> bool:
         if path.exists():

@@ -31,7 +31,14 @@ Body = bytes | IO[bytes]
 
 
 class Unreachable(Exception):
-    """No answer: connection refused, broken or timed out. The text is for the log."""
+    """No answer: connection refused, broken or timed out. The text is for the log.
+
+    `wait_s`: how long the other side asks not to be asked again.
+    """
+
+    def __init__(self, reason: str, wait_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.wait_s = wait_s
 
 
 class Transport(Protocol):

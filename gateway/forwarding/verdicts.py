@@ -13,11 +13,11 @@ from typing import Any, Final
 class Verdict(Enum):
     """What becomes of the instance."""
 
-    DELIVERED = "Orthanc has it, or chose not to keep it"
-    ALREADY_STORED = "Orthanc has an instance of this name: compare before it counts as delivered"
-    REFUSED = "Orthanc will never take it: move it to failed"
+    DELIVERED = "it has arrived, or Orthanc chose not to keep it"
+    ALREADY_STORED = "there is an instance of this name: compare before it counts as delivered"
+    REFUSED = "it will never be taken: move it to failed"
     RETRY = "trouble with this instance for now: try it again later, others go on"
-    HOLD = "trouble on the way to Orthanc: the whole queue waits"
+    HOLD = "trouble on the way: the whole queue waits"
 
 
 @dataclass(frozen=True, slots=True)

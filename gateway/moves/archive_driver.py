@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections import deque
+from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from gateway.archive.interface import (
@@ -22,7 +24,7 @@ WAIT_INTERVAL_S: Final = 0.25
 
 
 class ArchiveDriver:
-    """A MoveDriver (gateway.moves.interface): lists when it is created, reads ahead, sends one after the other.
+    """A MoveDriver (gateway.moves.interface): lists when it is created, reads ahead, sends in the archive's order.
 
     Raises ArchiveUnavailable, TooBroad when it is created.
     """
@@ -32,59 +34,90 @@ class ArchiveDriver:
         self._archive = archive
         self._target = target
         # By SOP class, because an association has room for a limited number of presentation contexts.
-        self._instances = sorted(listing.instances, key=lambda instance: instance.sop_class_uid)
-        self._missing = listing.missing
-        self._position = 0
-        self._begun = 0
-        self._acceptances: Sequence[Acceptance] = ()
+        self._waiting = deque(sorted(listing.instances, key=lambda instance: instance.sop_class_uid))
+        self._listing = listing
+        # What the target is ready for, by handle; what it does not take, and why; what is not in the archive.
+        self._expected: dict[str, tuple[InstanceReference, Acceptance]] = {}
+        self._refused: deque[tuple[InstanceReference, str]] = deque()
+        self._missing = iter(listing.missing)
         self._prefetched: Fetched | None = None
         self._reading = contextlib.ExitStack()
+        # SOP classes and transfer syntaxes of which the listing was wrong, and the instances that were postponed.
+        self._corrected: set[tuple[str, str]] = set()
+        self._postponed: set[str] = set()
 
     def size(self) -> int:
         """See MoveDriver."""
-        return len(self._instances) + len(self._missing)
+        return len(self._listing.instances) + len(self._listing.missing)
 
     def apply(self) -> SubOperation:
         """See MoveDriver."""
-        number = self._position
-        self._position += 1
-        if number >= len(self._instances):
-            uid = self._missing[number - len(self._instances)]
-            return SubOperation(Outcome.FAILED, uid, "received, but not in the archive")
-        if number == self._begun + len(self._acceptances):
-            self._begin(number)
-        instance, acceptance = self._instances[number], self._acceptances[number - self._begun]
-        if acceptance.refusal:
-            return SubOperation(Outcome.FAILED, instance.sop_instance_uid, acceptance.refusal)
-        return self._send(instance, acceptance)
+        while True:
+            if self._refused:
+                instance, reason = self._refused.popleft()
+                return SubOperation(Outcome.FAILED, instance.sop_instance_uid, reason)
+            if self._expected:
+                done = self._send_next()
+                if done is not None:
+                    return done
+            elif self._waiting:
+                self._begin()
+            else:
+                uid = next(self._missing)
+                return SubOperation(Outcome.FAILED, uid, "received, but not in the archive")
 
     def free(self) -> None:
         """See MoveDriver."""
         self._reading.close()
 
-    def _begin(self, number: int) -> None:
-        """Let the target get ready for the instances from `number` on, and begin to read them."""
+    def _begin(self) -> None:
+        """Let the target get ready for what waits, and begin to read it."""
         self._reading.close()
         self._prefetched = None
-        rest = self._instances[number:]
-        self._begun, self._acceptances = number, self._target.begin(rest)
-        wanted = [
-            (instance, acceptance.transfer_syntax_uid)
-            for instance, acceptance in zip(rest, self._acceptances, strict=False)
-            if not acceptance.refusal
-        ]
+        for acceptance in self._target.begin(tuple(self._waiting)):
+            instance = self._waiting.popleft()
+            if acceptance.refusal:
+                self._refused.append((instance, acceptance.refusal))
+            else:
+                self._expected[instance.handle] = instance, acceptance
+        wanted = [(instance, acceptance.transfer_syntax_uid) for instance, acceptance in self._expected.values()]
         self._read_ahead = self._reading.enter_context(self._archive.read_ahead(wanted))
 
-    def _send(self, instance: InstanceReference, acceptance: Acceptance) -> SubOperation:
+    def _send_next(self) -> SubOperation | None:
+        """Send what comes next; None when that has to wait for another transfer syntax."""
         fetched = self._fetch()
+        instance, acceptance = self._expected.pop(fetched.instance.handle)
         if isinstance(fetched.error, CannotTranscode):
             return _not_transcoded(instance, fetched.error)
         if fetched.encoded is None:
             return SubOperation(Outcome.FAILED, instance.sop_instance_uid, str(fetched.error))
+        found = fetched.encoded.transfer_syntax_uid
+        if acceptance.transfer_syntax_uid is None and found != instance.transfer_syntax_uid:
+            return self._correct(instance, found)
         try:
             return self._target.store(instance, fetched.encoded, self._prefetch)
         except (TargetLost, ArchiveUnavailable):
             return self._send_again(instance, acceptance)
+
+    def _correct(self, instance: InstanceReference, found: str) -> SubOperation | None:
+        """The listing was wrong, and the target is not ready for what came: it gets ready for that."""
+        if instance.handle in self._postponed:
+            reason = f"comes in transfer syntax {found} instead of {instance.transfer_syntax_uid or 'an unknown one'}"
+            return SubOperation(Outcome.FAILED, instance.sop_instance_uid, reason)
+        self._postponed.add(instance.handle)
+        kind = (instance.sop_class_uid, instance.transfer_syntax_uid)
+        if kind in self._corrected:
+            self._waiting.append(replace(instance, transfer_syntax_uid=found))
+            return None
+        # Whoever is wrong about one is wrong about all of its kind, but for those that have been seen.
+        self._corrected.add(kind)
+        rest = [*(one for one, _acceptance in self._expected.values()), *self._waiting]
+        self._expected.clear()
+        self._waiting = deque([replace(instance, transfer_syntax_uid=found)])
+        for one in rest:
+            is_alike = (one.sop_class_uid, one.transfer_syntax_uid) == kind and one.handle not in self._postponed
+            self._waiting.append(replace(one, transfer_syntax_uid=found) if is_alike else one)
+        return None
 
     def _fetch(self) -> Fetched:
         fetched, self._prefetched = self._prefetched, None
@@ -114,10 +147,11 @@ def _not_transcoded(instance: InstanceReference, error: CannotTranscode) -> SubO
     return SubOperation(Outcome.FAILED, instance.sop_instance_uid, f"cannot be transcoded: {error}")
 
 
+def archive_driver(archives: Archives, request: MoveRequest, target: Target) -> ArchiveDriver:
+    """The driver of the archive that was called. Raises as ArchiveDriver does."""
+    return ArchiveDriver(archives.of(request.source_ae_title), request.selection(), target)
+
+
 def archive_drivers(archives: Archives) -> MoveDrivers:
     """Each called AE title's archive sends what it has."""
-
-    def create(request: MoveRequest, target: Target) -> ArchiveDriver:
-        return ArchiveDriver(archives.of(request.source_ae_title), request.selection(), target)
-
-    return MoveDrivers(create, {})
+    return MoveDrivers(partial(archive_driver, archives), {})

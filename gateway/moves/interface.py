@@ -134,16 +134,23 @@ class MoveDriver(Protocol):
 
 
 CreateDriver = Callable[[MoveRequest, Target], MoveDriver]
-"""Raises ArchiveUnavailable or TooBroad when it cannot be told what is to be sent."""
+"""Raises ArchiveUnavailable or TooBroad when it cannot be told what is to be sent.
+
+For a C-GET the target is the requester itself, and `target_ae_title` is empty.
+"""
 
 
 class MoveDrivers:
     """Who drives a move, by called AE title."""
 
-    def __init__(self, default: CreateDriver, by_called_ae_title: Mapping[str, CreateDriver]) -> None:
+    def __init__(
+        self, default: CreateDriver, by_called_ae_title: Mapping[str, CreateDriver], key: Callable[[str], str] = str
+    ) -> None:
+        """`key`: what AE titles are compared by."""
         self._default = default
-        self._others = dict(by_called_ae_title)
+        self._key = key
+        self._others = {key(title): create for title, create in by_called_ae_title.items()}
 
     def of(self, called_ae_title: str) -> CreateDriver:
         """How drivers are made for moves that are asked of this AE title."""
-        return self._others.get(called_ae_title, self._default)
+        return self._others.get(self._key(called_ae_title), self._default)

@@ -38,19 +38,19 @@ TIMEOUT_S: Final = 60
 _FINAL = re.compile(r"DIMSE Status\s+: 0x([0-9a-f]{4})")
 
 
-def movescu(port: int, destination: str, *arguments: str, calling: str = "MOVESCU") -> int:
+def movescu(port: int, destination: str, *arguments: str, calling: str = "MOVESCU", called: str = "ORTHANC") -> int:
     """DCMTK's movescu with keys such as "StudyInstanceUID=1.2" or options; the status of its last response."""
-    return _run("movescu", port, ["-aem", destination, "-aet", calling], arguments)
+    return _run("movescu", port, called, ["-aem", destination, "-aet", calling], arguments)
 
 
-def getscu(port: int, *arguments: str, folder: str) -> int:
+def getscu(port: int, *arguments: str, folder: str, calling: str = "GETSCU", called: str = "ORTHANC") -> int:
     """DCMTK's getscu, which writes into `folder`; the status of its last response."""
-    return _run("getscu", port, ["-od", folder], arguments)
+    return _run("getscu", port, called, ["-od", folder, "-aet", calling], arguments)
 
 
-def _run(tool: str, port: int, options: Sequence[str], arguments: Sequence[str]) -> int:
+def _run(tool: str, port: int, called: str, options: Sequence[str], arguments: Sequence[str]) -> int:
     given = [part for one in arguments for part in ([one] if one.startswith(("-", "+")) else ["-k", one])]
-    command = [f"/usr/bin/{tool}", "-d", "-aec", "ORTHANC", *options, *given, "127.0.0.1", str(port)]
+    command = [f"/usr/bin/{tool}", "-d", "-aec", called, *options, *given, "127.0.0.1", str(port)]
     ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S, check=False)
     printed = (ended.stdout + ended.stderr).decode("latin-1")
     statuses = _FINAL.findall(printed)

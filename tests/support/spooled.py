@@ -4,8 +4,9 @@ from pathlib import Path
 
 from pydicom import dcmread
 
-from gateway.part10 import FileMeta, orthanc_id
-from gateway.spool import Delivery, IncomingFile, Spool, SpoolWriter
+from gateway.forwarding.identify import read_delivery
+from gateway.part10 import FileMeta
+from gateway.spool import ORTHANC, Delivery, IncomingFile, Spool, SpoolWriter
 
 META = FileMeta(
     sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
@@ -26,18 +27,17 @@ class Receiver:
         self.spool.prepare()
         self.writer = SpoolWriter(self.spool)
 
-    def ready(self, file: Path) -> Delivery:
+    def ready(self, file: Path, destination: str = ORTHANC) -> Delivery:
         """Acknowledge the instance of this Part 10 file."""
-        incoming, delivery = self._receive(file)
+        incoming = self._receive(file, destination)
         incoming.commit()
-        return Delivery(incoming.ready_path, *delivery)
+        return read_delivery(incoming.ready_path)
 
-    def incoming(self, file: Path) -> Delivery:
+    def incoming(self, file: Path, destination: str = ORTHANC) -> Delivery:
         """Receive the instance without acknowledging it (`Acknowledge` "Stored")."""
-        incoming, delivery = self._receive(file)
-        return Delivery(incoming.hand_over(), *delivery)
+        return read_delivery(self._receive(file, destination).hand_over())
 
-    def _receive(self, file: Path) -> tuple[IncomingFile, tuple[int, str, str]]:
+    def _receive(self, file: Path, destination: str) -> IncomingFile:
         content = file.read_bytes()
         read = dcmread(file, stop_before_pixels=True)
         meta = FileMeta(
@@ -45,12 +45,10 @@ class Receiver:
             sop_instance_uid=str(read.file_meta.MediaStorageSOPInstanceUID),
             transfer_syntax_uid=str(read.file_meta.TransferSyntaxUID),
             sending_ae_title="MODALITY",
-            receiving_ae_title="ORTHANC",
+            receiving_ae_title=destination or "ORTHANC",
             sending_address="dicom://192.0.2.1:50000",
             receiving_address="dicom://192.0.2.2:4242",
         )
-        incoming = self.writer.create(meta)
+        incoming = self.writer.create(meta, destination)
         incoming.write((content[144 + int(read.file_meta.FileMetaInformationGroupLength) :],))
-        uids = (read.StudyInstanceUID, read.SeriesInstanceUID, read.SOPInstanceUID)
-        identifier = orthanc_id(str(read.get("PatientID", "")), *map(str, uids))
-        return incoming, (incoming.size, str(read.SOPInstanceUID), identifier)
+        return incoming

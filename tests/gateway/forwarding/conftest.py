@@ -11,12 +11,16 @@ from structlog.testing import capture_logs
 
 from gateway.config import ForwardingSection
 from gateway.forwarding.forwarder import Forwarder, Sender
+from gateway.forwarding.kept import KeptDeliveries
+from gateway.forwarding.routes import Routes
 from gateway.forwarding.transports import Endpoint, HttpTransport
-from gateway.spool import Delivery, Spool
+from gateway.spool import ORTHANC, Delivery, Spool
+from tests.gateway.forwarding.stowing import CLOUD, Stowing
 from tests.support.hostile_http import HostileHttp, Request
 from tests.support.images import make_ct
 from tests.support.processes import wait_until
 from tests.support.spooled import Receiver
+from tests.support.stow_origin import StowOrigin
 
 DEADLINE_S = 30
 
@@ -35,7 +39,10 @@ class Forwarding:
         self.server = server
         self.outcomes: dict[str, tuple[str, str]] = {}
         options = {"MinimumRetryDelay": 0.02, "MaximumRetryDelay": 0.5, **section}
-        self.forwarder = Forwarder(self.spool, ForwardingSection.model_validate(options), self._on_outcome)
+        validated = ForwardingSection.model_validate(options)
+        self._kept = KeptDeliveries(self.spool, validated)
+        self.forwarder = Forwarder(self.spool, validated, self._on_outcome, self._kept)
+        self.routes = Routes(self.spool, {ORTHANC: self.forwarder}, lambda _title: None, self._on_outcome)
         where = Endpoint(server.url, timeout_s=timeout_s)
         self.transport = HttpTransport(where)
         self._threads = []
@@ -66,6 +73,7 @@ class Forwarding:
             thread.start()
 
     def stop(self) -> None:
+        self._kept.stop()
         self.forwarder.stop()
         for thread in self._threads:
             if thread.ident is not None:
@@ -86,6 +94,7 @@ class Forwarding:
 
 
 MakeForwarding = Callable[..., Forwarding]
+MakeStowing = Callable[..., Stowing]
 
 
 def events(log: list[Any], event: str) -> list[Any]:
@@ -127,3 +136,29 @@ def make_forwarding(tmp_path: Path, hostile: HostileHttp) -> Iterator[MakeForwar
     hostile.close()
     for forwarding in made:
         forwarding.stop()
+
+
+@pytest.fixture
+def origin() -> Iterator[StowOrigin]:
+    """A DICOMweb server that the test commands."""
+    server = StowOrigin()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def make_stowing(tmp_path: Path, origin: StowOrigin) -> Iterator[MakeStowing]:
+    """Makes forwarders to DICOMweb servers that are not started yet; arguments: `senders`, `servers` (entries beside
+    CLOUD, which is `origin`), `entry` (options of CLOUD), options of Forwarding."""
+    made: list[Stowing] = []
+
+    def make(senders: int = 1, servers: Any = (), entry: Any = (), **section: Any) -> Stowing:
+        cloud = {"Url": origin.url, "Timeout": 20.0, **dict(entry)}
+        stowing = Stowing(tmp_path / f"stow{len(made)}", {CLOUD: cloud, **dict(servers)}, senders, section)
+        made.append(stowing)
+        return stowing
+
+    yield make
+    origin.close()
+    for stowing in made:
+        stowing.stop()

@@ -16,7 +16,7 @@ from gateway.forwarding.barriers import Barriers
 from gateway.forwarding.pending import Pending
 from gateway.forwarding.queue import DeliveryQueue
 from gateway.forwarding.refused import RefusedInstances
-from gateway.spool import Delivery, Spool
+from gateway.spool import ORTHANC, Delivery, Spool
 
 READY = Path("/spool/ready")
 DEADLINE_S = 20
@@ -55,7 +55,7 @@ def refused(tmp_path: Path) -> RefusedInstances:
 
 @pytest.fixture
 def barriers(queue: DeliveryQueue, refused: RefusedInstances) -> Iterator[Barriers]:
-    made = Barriers(queue, READY, refused)
+    made = Barriers({ORTHANC: queue}.get, READY, refused)
     made.complete()
     yield made
 
@@ -117,7 +117,7 @@ def test_a_worker_that_dies_is_not_waited_for(barriers: Barriers) -> None:
 
 
 def test_the_start_is_waited_for(queue: DeliveryQueue, refused: RefusedInstances) -> None:
-    barriers = Barriers(queue, READY, refused)
+    barriers = Barriers({ORTHANC: queue}.get, READY, refused)
     worker = Worker(barriers)
     barriers.ask(worker.theirs, 1, Wanted())
     assert worker.has_heard_nothing()

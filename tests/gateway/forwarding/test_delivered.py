@@ -32,7 +32,10 @@ def delivered_before(forwarding: Forwarding, count: int) -> list[Delivery]:
 @contextmanager
 def checking(forwarding: Forwarding) -> Iterator[threading.Thread]:
     check = threading.Thread(
-        target=forwarding.forwarder.check_delivered, args=(forwarding.transport,), name="check", daemon=True
+        target=forwarding.forwarder.check_delivered,
+        args=(forwarding.transport, forwarding.spool.names(forwarding.spool.delivered)),
+        name="check",
+        daemon=True,
     )
     check.start()
     yield check

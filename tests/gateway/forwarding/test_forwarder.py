@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gateway.forwarding.forwarder import DIFFERS, Backoff
+from gateway.forwarding.destination import DIFFERS, Backoff
 from tests.gateway.forwarding.conftest import DEADLINE_S, MakeForwarding, events, gaps
 from tests.support.hostile_http import Answer, HostileHttp, Request, orthanc_error
 from tests.support.processes import wait_until
@@ -156,7 +156,7 @@ def test_file_that_cannot_be_read_blocks_no_other(make_forwarding: MakeForwardin
     unreadable = forwarding.receiver.ready(forwarding.image())
     unreadable.path.unlink()
     unreadable.path.mkdir()
-    forwarding.forwarder.rescan()
+    forwarding.routes.rescan()
     assert len(events(log, "the spool cannot be read or written")) == 1
     assert unreadable.path not in forwarding.forwarder.queue
     forwarding.forwarder.queue.add(unreadable)
@@ -174,7 +174,7 @@ def test_file_that_is_no_instance_goes_to_failed_when_it_is_found(make_forwardin
     cut.path.write_bytes(cut.path.read_bytes()[:-100])
     garbage = forwarding.spool.ready / "00000000000000000001-1-000000.dcm"
     garbage.write_bytes(b"no DICOM")
-    forwarding.forwarder.rescan()
+    forwarding.routes.rescan()
     forwarding.start()
     forwarding.wait_until_delivered([good])
     assert forwarding.spool.names(forwarding.spool.failed) == sorted([garbage.name, cut.path.name])
@@ -188,8 +188,8 @@ def test_rescan_finds_what_nobody_told_of_and_nothing_twice(
     forwarding = make_forwarding()
     told = forwarding.receive(2)
     untold = [forwarding.receiver.ready(forwarding.image()) for _ in range(3)]
-    forwarding.forwarder.rescan()
-    forwarding.forwarder.rescan()
+    forwarding.routes.rescan()
+    forwarding.routes.rescan()
     assert len(forwarding.forwarder.queue) == 5
     forwarding.start()
     forwarding.wait_until_delivered([*told, *untold])

@@ -1,5 +1,6 @@
 """What is in `failed` is known by what queries ask for, until it is sent again or discarded."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from pydicom import dcmread
@@ -33,4 +34,9 @@ def test_refused_instances_are_found_until_they_leave_the_folder(tmp_path: Path)
     spool.retry(names[0])
     spool.discard(names[1])
     assert [one.sop_instance_uid for one in refused.matching(of_study)] == uids[2:]
+    for_a_server = receiver.ready(files[0], "CLOUD").path
+    spool.fail(for_a_server, {"reason": "HTTP 409"})
+    refused.add(for_a_server.name)
+    assert [one.sop_instance_uid for one in refused.matching(of_study)] == uids[2:]
+    assert [one.sop_instance_uid for one in refused.matching(replace(of_study, destination="CLOUD"))] == uids[:1]
     receiver.writer.close()
