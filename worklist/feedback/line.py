@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from gateway.hl7_receivers import ReceiverSection
+from gateway.repeated_lines import RepeatedLines
 from worklist.feedback.answers import Answer, read_answer, readable_character_set
 from worklist.hl7.framing import FrameReader, enclose
 
@@ -32,7 +33,7 @@ class Line:
     def __init__(self, receiver: ReceiverSection, connect: Callable[[], socket.socket], log: Any) -> None:
         self._receiver = receiver
         self._connect = connect
-        self._log = log
+        self._lines = RepeatedLines(log)
         self._default_character_set = readable_character_set(receiver.character_set)
         self._socket: socket.socket | None = None
         self._reader = FrameReader(MAXIMUM_ANSWER_BYTES)
@@ -119,7 +120,7 @@ class Line:
         if self._foreign > MAXIMUM_FOREIGN_ANSWERS:
             raise NoAnswer(f"more than {MAXIMUM_FOREIGN_ANSWERS} acknowledgements of other messages")
         said = "no acknowledgement" if answer is None else f"acknowledgement of {answer.control_id[:LOGGED_CHARACTERS]}"
-        self._log.warning("ignored what a receiver sent", receiver=self._receiver.name, reason=said)
+        self._lines.warning("ignored what a receiver sent", receiver=self._receiver.name, reason=said)
         return None
 
     def _has_ended(self, connection: socket.socket) -> bool:
