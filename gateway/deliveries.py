@@ -6,6 +6,7 @@ A Unix socket (SOCK_SEQPACKET: one JSON object per packet) in the state director
     {"deliver": PATH, "size": N, "sop": UID, "id": ORTHANC_ID}      `Acknowledge` "Stored": wanted now
     {"withdraw": PATH}                                              the deadline of a "deliver" is over
     {"rescan": true}                                                look into `ready` (after a reconnect)
+    {"receives": true}                                              this connection is that of a worker
     {"barrier": N, "wanted": {...}, "lists": BOOLEAN}               is what could match a query where it is to go?
     {"missing": N, "from": I}                                       what is not (if it "lists"), from the Ith on
     {"forget": N}                                                   the "barrier" is over
@@ -136,7 +137,9 @@ class _Barrier:
 class DeliveryClient:
     """A worker's connection to the forwarder. Thread-safe; reconnects by itself."""
 
-    def __init__(self, state_directory: Path) -> None:
+    def __init__(self, state_directory: Path, *, receives: bool = False) -> None:
+        """`receives`: it is a worker's, which acknowledges instances."""
+        self._receives = receives
         self._address = str(state_directory / SOCKET_NAME)
         self._lock = threading.Lock()
         self._connection: socket.socket | None = None
@@ -278,6 +281,8 @@ class DeliveryClient:
 
     def _listen(self, connection: socket.socket) -> None:
         with self._lock:
+            if self._receives:
+                connection.send(json.dumps({"receives": True}).encode())
             connection.send(json.dumps({"rescan": True}).encode())
             for message in (*self._pending.values(), *(barrier.message for barrier in self._barriers.values())):
                 connection.send(json.dumps(message).encode())

@@ -129,7 +129,7 @@ def main() -> None:
     settings.configure_log(configuration, "scp")
     configure_pynetdicom()
     writer = SpoolWriter(Spool(configuration.state_directory))
-    deliveries = DeliveryClient(configuration.state_directory)
+    deliveries = DeliveryClient(configuration.state_directory, receives=True)
     behind = archives(settings, configuration, deliveries)
     in_order = policies(configuration, _quotas(configuration, writer))
     storage = StorageService(configuration, writer, deliveries, in_order)

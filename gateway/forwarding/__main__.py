@@ -68,7 +68,7 @@ class Listener:
             while packet := connection.recv(MAXIMUM_MESSAGE_BYTES):
                 message = json.loads(packet)
                 if not _handle_barrier(message, connection, barriers):
-                    self._handle(message, connection, routes)
+                    self._handle(message, connection, routes, barriers)
         except OSError as error:
             self._log.warning("lost a worker", reason=str(error))
         finally:
@@ -82,7 +82,7 @@ class Listener:
             barriers.leave(connection)
             connection.close()
 
-    def _handle(self, message: dict[str, Any], connection: socket.socket, routes: Routes) -> None:
+    def _handle(self, message: dict[str, Any], connection: socket.socket, routes: Routes, barriers: Barriers) -> None:
         if "ready" in message:
             routes.add(_delivery(self._spool.ready / message["ready"], message))
         elif "deliver" in message:
@@ -94,6 +94,8 @@ class Listener:
             routes.withdraw(Path(message["withdraw"]))
         elif "rescan" in message:
             routes.rescan()
+        elif "receives" in message:
+            barriers.receives(connection)
 
 
 def _handle_barrier(message: dict[str, Any], connection: socket.socket, barriers: Barriers) -> bool:
@@ -151,7 +153,7 @@ def main() -> None:
         spool, {title: one.destination for title, one in running.items()}, configuration.server_title, on_outcome
     )
     refused = RefusedInstances(spool)
-    barriers = Barriers(routes.queue_of, spool.ready, refused)
+    barriers = Barriers(routes.queue_of, spool.ready, refused, receivers=configuration.workers, rescan=routes.rescan)
     threads = [threading.Thread(target=loop, daemon=True) for one in running.values() for loop in one.loops]
     for thread in threads:
         thread.start()

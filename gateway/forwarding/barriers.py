@@ -42,14 +42,27 @@ class _Barrier:
 class Barriers:
     """The barriers of all workers. Thread-safe."""
 
-    def __init__(self, queue_of: Callable[[str], DeliveryQueue | None], ready: Path, refused: RefusedInstances) -> None:
+    def __init__(
+        self,
+        queue_of: Callable[[str], DeliveryQueue | None],
+        ready: Path,
+        refused: RefusedInstances,
+        *,
+        receivers: int = 0,
+        rescan: Callable[[], None] = lambda: None,
+    ) -> None:
         """`queue_of` a destination. `ready`: the spool's folder; nobody waits for what is elsewhere, which is not
-        acknowledged."""
+        acknowledged. `receivers`: how many workers there are to be; while one is not connected (it has just started, or
+        we have), what it acknowledges is only found by `rescan`, a look into `ready`."""
         self._queue_of = queue_of
         self._ready = ready
         self._refused = refused
+        self._receivers_expected = receivers
+        self._rescan = rescan
         self._lock = threading.Lock()
+        # All who are connected, and those of them that receive.
         self._workers: set[socket.socket] = set()
+        self._receivers: set[socket.socket] = set()
         self._barriers: dict[int, _Barrier] = {}
         self._numbers = itertools.count(1)
         self._is_complete = False
@@ -66,10 +79,16 @@ class Barriers:
         with self._lock:
             self._workers.add(connection)
 
+    def receives(self, connection: socket.socket) -> None:
+        """It is a worker that receives instances."""
+        with self._lock:
+            self._receivers.add(connection)
+
     def leave(self, connection: socket.socket) -> None:
         """A worker is gone: what it had acknowledged is in `ready`, and found by the rescan that came before."""
         with self._lock:
             self._workers.discard(connection)
+            self._receivers.discard(connection)
             for own_number, barrier in list(self._barriers.items()):
                 if barrier.connection is connection:
                     del self._barriers[own_number]
@@ -82,6 +101,10 @@ class Barriers:
 
         `lists`: it will ask, too, what is missing then.
         """
+        with self._lock:
+            has_all = len(self._receivers) >= self._receivers_expected
+        if not has_all:
+            self._rescan()
         with self._lock:
             own_number = next(self._numbers)
             barrier = _Barrier(connection, number, wanted, self._workers - {connection}, lists)

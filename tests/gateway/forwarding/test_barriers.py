@@ -125,6 +125,28 @@ def test_the_start_is_waited_for(queue: DeliveryQueue, refused: RefusedInstances
     assert worker.hear() == {"barrier": 1}
 
 
+def test_what_a_worker_acknowledged_that_has_not_connected_yet_is_looked_for(
+    queue: DeliveryQueue, refused: RefusedInstances
+) -> None:
+    """One of two has connected, and asks."""
+    one = delivery("a")
+
+    def look() -> None:
+        queue.add(one)
+
+    barriers = Barriers({ORTHANC: queue}.get, READY, refused, receivers=2, rescan=look)
+    barriers.complete()
+    asking = Worker(barriers)
+    barriers.receives(asking.theirs)
+    barriers.ask(asking.theirs, 1, Wanted())
+    assert asking.has_heard_nothing()
+    end(barriers, queue, one)
+    assert asking.hear() == {"barrier": 1}
+    barriers.receives(Worker(barriers).theirs)
+    barriers.ask(asking.theirs, 2, Wanted())
+    assert len(queue) == 0, "with all of them connected nobody looks"
+
+
 def test_a_forgotten_barrier_says_nothing(barriers: Barriers, queue: DeliveryQueue) -> None:
     worker = Worker(barriers)
     one = delivery("a")
