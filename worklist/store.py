@@ -5,7 +5,7 @@ and what was found is still so when it is changed.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final, NamedTuple
 
@@ -158,6 +158,17 @@ def find(
     if not given:
         raise ValueError("nothing to find items by")
     return [item_of(row) for row in connection.execute(_having(tuple(given)), given)]
+
+
+def has_any(connection: Connection, values: Mapping[str, str]) -> bool:
+    """Whether any item has one of these values, by column of worklist.tables.ITEMS."""
+    given = {column: clean_key(value) for column, value in values.items()}
+    return connection.execute(_having_any(tuple(given)), given).first() is not None
+
+
+@cache
+def _having_any(columns: tuple[str, ...]) -> Select[Any]:
+    return select(ITEMS.c.id).where(or_(*(ITEMS.c[name] == bindparam(name) for name in columns))).limit(1)
 
 
 @cache

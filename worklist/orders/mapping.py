@@ -105,7 +105,8 @@ def _read(line: _Line, part: Part, context: Context) -> Element | None:
     for source in line.sources:
         if source.constant is not None:
             return Element(line.vr, source.constant[: MAXIMUM_CHARACTERS.get(line.vr, 64)])
-        repetitions = part.repetitions(source)
+        # Most places are in segments that most messages do not have.
+        repetitions = part.repetitions(source) if source.segment in part.names else ()
         if not repetitions:
             continue
         is_said = True

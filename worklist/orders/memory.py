@@ -3,9 +3,10 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import BindParameter, Connection, Select, bindparam, delete, insert, select, update
 
 from worklist.items import Item, Status
 from worklist.orders.tables import EARLY, KNOWN
@@ -17,11 +18,6 @@ EARLY_KEPT_NS: Final = 30 * 24 * 3600 * 10**9
 _RECALL: Final = select(KNOWN.c.item, KNOWN.c.memory).where(KNOWN.c.item.in_(bindparam("items", expanding=True)))
 _REMEMBER: Final = insert(KNOWN)
 _REMEMBER_ANEW: Final = update(KNOWN).where(KNOWN.c.item == bindparam("number"))
-_RECALL_EARLY: Final = (
-    select(EARLY.c.status, EARLY.c.moment, EARLY.c.step)
-    .where(EARLY.c.order_key.in_(bindparam("keys", expanding=True)), EARLY.c.step.in_(("", bindparam("of_step"))))
-    .order_by(EARLY.c.id)
-)
 
 
 class Moment(NamedTuple):
@@ -113,12 +109,22 @@ def remember_early(
 
 def recall_early(connection: Connection, keys: Iterable[str], step: str) -> EarlyStatus | None:
     """The newest status that waits for a step of an order."""
+    given = {f"key_{number}": key for number, key in enumerate(keys)}
     newest: EarlyStatus | None = None
-    for status, moment, of_step in connection.execute(_RECALL_EARLY, {"keys": list(keys), "of_step": step}):
+    for status, moment, of_step in connection.execute(_waiting(len(given)), {**given, "of_step": step}):
         early = EarlyStatus(Status(status), Moment(*json.loads(moment)), of_step)
         if newest is None or not early.moment.is_older(newest.moment):
             newest = early
     return newest
+
+
+@cache
+def _waiting(keys: int) -> Select[Any]:
+    """What is kept under one of so many keys, the oldest first."""
+    e = EARLY.c
+    names: list[BindParameter[str]] = [bindparam(f"key_{number}") for number in range(keys)]
+    query = select(e.status, e.moment, e.step)
+    return query.where(e.order_key.in_(names), e.step.in_(("", bindparam("of_step")))).order_by(e.id)
 
 
 def _write(memory: Memory) -> str:

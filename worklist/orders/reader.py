@@ -127,6 +127,8 @@ class Part:
     def __init__(self, segments: Sequence[Segment], *behind: Sequence[Segment]) -> None:
         self._layers = [_by_name(layer) for layer in (segments, *behind)]
         self._nearest = {name: found for layer in reversed(self._layers) for name, found in layer.items()}
+        # Of the segments that there are.
+        self.names = self._nearest.keys()
 
     def segments(self, name: str) -> Sequence[Segment]:
         """All of this name, in the first layer that has one."""
