@@ -115,7 +115,8 @@ def connect_sqlite(path: Path) -> Database:
     def on_connect(connection: Any, _record: Any) -> None:
         cursor = connection.cursor()
         # A commit is on disk before it returns: what is promised is counted after a power failure too.
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        # What a savepoint would restore is kept in memory: otherwise each transaction makes a file of it.
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 

@@ -1,7 +1,7 @@
 """The Query service class as SCP (PS3.4 C.4.1): from an identifier to its matches, one response for each.
 
-Responses go out as matches are found, at the speed at which the peer reads them. Between two of them the peer is
-listened to.
+Responses go out as matches are found, at the speed at which the peer reads them. Before each write the peer is listened
+to.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from gateway.matching.keys import InvalidQuery, Key
 from scp.command_set import Command, encode_response, p_data_tf
 from scp.peer_writer import PeerWriter
 from scp.questions import Asking, Question, level_of, question_of
+from scp.response_batch import ResponseBatch
 from scp.statuses import SUCCESS, Answer, Status
 from scp.upper_layer import SEND_TIMEOUT_S
 
@@ -93,7 +94,7 @@ class FindOperation:
         self._question = question
         self._log = association.log.bind(message_id=question.request.message_id)
         self._cancelled = False
-        self._sent = 0
+        self._batch = ResponseBatch()
 
     @property
     def message_id(self) -> int:
@@ -130,30 +131,35 @@ class FindOperation:
         self._end(answer, said, time.monotonic() - started)
 
     def _send_matches(self, answers: Answers) -> Answer | None:
-        """Send one response for each; None when the peer does not want to hear an end."""
+        """Send a response for each, but for the last, which go with the end; None if the peer wants to hear no end."""
         question = self._question
         size = self._association.peer_maximum_pdu_bytes
         pending = encode_response(question.request, answers.pending.code, data_set=True)
         command = p_data_tf(question.context_id, pending, size)
+        batch, end = self._batch, SUCCESS
         for answer in answers.matches:
-            self._listen()
-            if not self._is_associated:
-                return None
-            if self._cancelled:
-                return _CANCELLED
-            if self._sent == answers.limit:
-                return Answer(Status.FIND_CANCELLED, f"more than {answers.limit} matches")
-            self._send(command + p_data_tf(question.context_id, answer, size, data_set=True))
-            self._sent += 1
+            if batch.responses == answers.limit:
+                end = Answer(Status.FIND_CANCELLED, f"more than {answers.limit} matches")
+                break
+            batch.add(command + p_data_tf(question.context_id, answer, size, data_set=True))
+            if batch.is_due:
+                self._listen()
+                if not self._is_associated or self._cancelled:
+                    break
+                self._send(batch.take())
         self._listen()
         if not self._is_associated:
             return None
-        return _CANCELLED if self._cancelled else SUCCESS
+        if self._cancelled:
+            batch.clear()
+            return _CANCELLED
+        return end
 
     def _end(self, answer: Answer, said: Mapping[str, str], seconds: float) -> None:
         question = self._question
         status = f"0x{answer.status.code:04X}"
-        done = {**said, "matches": self._sent, "seconds": round(seconds, 3)}
+        last = self._batch.take()
+        done = {**said, "matches": self._batch.taken, "seconds": round(seconds, 3)}
         if answer.status in (Status.SUCCESS, Status.FIND_CANCELLED):
             reason = {"reason": answer.comment} if answer.comment else {}
             self._log.info("C-FIND answered", status=status, **reason, **done)
@@ -165,7 +171,7 @@ class FindOperation:
             error_comment=answer.comment,
             offending_element=answer.offending_element,
         )
-        self._send(p_data_tf(question.context_id, response, self._association.peer_maximum_pdu_bytes))
+        self._send(last + p_data_tf(question.context_id, response, self._association.peer_maximum_pdu_bytes))
 
     @property
     def _is_associated(self) -> bool:

@@ -5,10 +5,11 @@ and what was found is still so when it is changed.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, insert, or_, select, update
 
 from gateway.matching.attributes import Attributes, name_of
 from worklist.encoding import from_json, to_json
@@ -30,6 +31,15 @@ from worklist.tables import HISTORY, ITEMS, NAMES, STATIONS
 
 # PostgreSQL's advisory lock of all who write here.
 LOCK: Final = 0x44_47_00_03
+
+# Made once: SQLAlchemy takes several times as long to build a statement as to execute it.
+_ADD: Final = insert(ITEMS).returning(ITEMS.c.id)
+_CHANGE: Final = update(ITEMS).where(ITEMS.c.id == bindparam("number"))
+_ADD_STATIONS: Final = insert(STATIONS)
+_ADD_NAMES: Final = insert(NAMES)
+_REMOVE_STATIONS: Final = delete(STATIONS).where(STATIONS.c.item == bindparam("number"))
+_REMOVE_NAMES: Final = delete(NAMES).where(NAMES.c.item == bindparam("number"))
+_TELL: Final = insert(HISTORY)
 
 
 class Change(NamedTuple):
@@ -71,7 +81,7 @@ def add(
         "attributes": to_json(attributes),
         **_columns(keys),
     }
-    number = connection.execute(insert(ITEMS).values(values).returning(ITEMS.c.id)).scalar_one()
+    number = connection.execute(_ADD, values).scalar_one()
     _insert_values(connection, number, keys)
     _tell(connection, number, change, f"added as {status.value}")
     return Item(number, attributes, status, origin, change.at, change.at)
@@ -83,10 +93,10 @@ def replace(connection: Connection, item: Item, attributes: Attributes, change: 
     if attributes == item.attributes:
         return item
     keys = keys_of(attributes)
-    values = {"attributes": to_json(attributes), "changed_at": change.at, **_columns(keys)}
-    connection.execute(update(ITEMS).where(ITEMS.c.id == item.id).values(values))
-    for table in (STATIONS, NAMES):
-        connection.execute(delete(table).where(table.c.item == item.id))
+    values = {"number": item.id, "attributes": to_json(attributes), "changed_at": change.at, **_columns(keys)}
+    connection.execute(_CHANGE, values)
+    for statement in (_REMOVE_STATIONS, _REMOVE_NAMES):
+        connection.execute(statement, {"number": item.id})
     _insert_values(connection, item.id, keys)
     _tell(connection, item.id, change, f"changed {_differences(item.attributes, attributes)}")
     return Item(item.id, attributes, item.status, item.origin, item.created_at, change.at)
@@ -100,8 +110,8 @@ def set_status(connection: Connection, item: Item, status: Status, change: Chang
     if status is item.status:
         return item
     attributes = with_status(item.attributes, status)
-    values = {"status": status.value, "attributes": to_json(attributes), "changed_at": change.at}
-    connection.execute(update(ITEMS).where(ITEMS.c.id == item.id).values(values))
+    values = {"number": item.id, "status": status.value, "attributes": to_json(attributes), "changed_at": change.at}
+    connection.execute(_CHANGE, values)
     what = f"{item.status.value} to {status.value}"
     _tell(connection, item.id, change, f"{what}: {reason}" if reason else what)
     changed = Item(item.id, attributes, status, item.origin, item.created_at, change.at)
@@ -136,29 +146,46 @@ def find(
 
     An empty namespace or issuer, asked for or stored, is one that nobody named: it is equal to every other.
     """
-    c = ITEMS.c
-    conditions = []
-    for order, number, namespace in (
-        (placer, c.placer_order_number, c.placer_namespace),
-        (filler, c.filler_order_number, c.filler_namespace),
-        (patient, c.patient_id, c.issuer_of_patient_id),
+    values = {
+        "accession_number": accession_number,
+        "study_instance_uid": study_instance_uid,
+        "scheduled_procedure_step_id": scheduled_procedure_step_id,
+        "requested_procedure_id": requested_procedure_id,
+        "partition": partition,
+    }
+    for identifier, number, namespace in (
+        (placer, "placer_order_number", "placer_namespace"),
+        (filler, "filler_order_number", "filler_namespace"),
+        (patient, "patient_id", "issuer_of_patient_id"),
     ):
-        if order is not None:
-            conditions.append(number == clean_key(order[0]))
-            if order[1]:
-                conditions.append(namespace.in_(("", clean_key(order[1]))))
-    for value, column in (
-        (accession_number, c.accession_number),
-        (study_instance_uid, c.study_instance_uid),
-        (scheduled_procedure_step_id, c.scheduled_procedure_step_id),
-        (requested_procedure_id, c.requested_procedure_id),
-        (partition, c.partition),
-    ):
-        if value is not None:
-            conditions.append(column == clean_key(value))
-    if not conditions:
+        if identifier is not None:
+            values[number], values[namespace] = identifier[0], identifier[1] or None
+    given = {column: clean_key(value) for column, value in values.items() if value is not None}
+    if not given:
         raise ValueError("nothing to find items by")
-    return [item_of(row) for row in connection.execute(select(*ITEM_COLUMNS).where(*conditions).order_by(c.id))]
+    return [item_of(row) for row in connection.execute(_having(tuple(given)), given)]
+
+
+def has_any(connection: Connection, values: Mapping[str, str]) -> bool:
+    """Whether any item has one of these values, by column of worklist.tables.ITEMS."""
+    given = {column: clean_key(value) for column, value in values.items()}
+    return connection.execute(_having_any(tuple(given)), given).first() is not None
+
+
+@cache
+def _having_any(columns: tuple[str, ...]) -> Select[Any]:
+    return select(ITEMS.c.id).where(or_(*(ITEMS.c[name] == bindparam(name) for name in columns))).limit(1)
+
+
+@cache
+def _having(columns: tuple[str, ...]) -> Select[Any]:
+    """The items that have what is given of some columns."""
+    c = ITEMS.c
+    conditions = [
+        or_(c[name] == "", c[name] == bindparam(name)) if name in _NAMESPACES else c[name] == bindparam(name)
+        for name in columns
+    ]
+    return select(*ITEM_COLUMNS).where(*conditions).order_by(c.id)
 
 
 def history(connection: Connection, number: int) -> list[Event]:
@@ -168,6 +195,7 @@ def history(connection: Connection, number: int) -> list[Event]:
     return [Event(*row) for row in rows]
 
 
+_NAMESPACES: Final = frozenset(("placer_namespace", "filler_namespace", "issuer_of_patient_id"))
 # What item_of needs.
 ITEM_COLUMNS: Final = (
     ITEMS.c.id,
@@ -207,13 +235,13 @@ def _insert_values(connection: Connection, number: int, keys: Keys) -> None:
     stations = [{"item": number, "station": one, "scheduled_date": keys.scheduled_date} for one in keys.stations]
     names = [{"item": number, "name": one} for one in keys.names]
     if stations:
-        connection.execute(insert(STATIONS), stations)
+        connection.execute(_ADD_STATIONS, stations)
     if names:
-        connection.execute(insert(NAMES), names)
+        connection.execute(_ADD_NAMES, names)
 
 
 def _tell(connection: Connection, number: int, change: Change, what: str) -> None:
-    connection.execute(insert(HISTORY).values(item=number, at=change.at, who=change.who, what=what))
+    connection.execute(_TELL, {"item": number, "at": change.at, "who": change.who, "what": what})
 
 
 def _differences(before: Attributes, after: Attributes) -> str:

@@ -39,6 +39,8 @@ class _Field(NamedTuple):
     is_text: bool
     # Neither sequence nor number, and of the VR of the key: text that is encoded as it is.
     is_plain: bool
+    # Of a sequence, what its key asks for of the items.
+    fields: list[_Field]
 
 
 class AnswerEncoder:
@@ -100,6 +102,7 @@ class AnswerEncoder:
             padding=b"\0" if vr in ("UI", "OB", "UN") else b" ",
             is_text=vr in TEXT_VRS,
             is_plain=vr not in NUMBER_FORMATS and vr not in ("AT", "SQ", "UN"),
+            fields=self._made_ready(key.items),
         )
 
     def _data_set(self, fields: list[_Field], attributes: Attributes, character_set: CharacterSet) -> bytes:
@@ -109,20 +112,20 @@ class AnswerEncoder:
             if field.is_plain or element is None:
                 parts.append(_encoded(field, self._text(field, element, character_set)))
             elif field.key.vr == "SQ":
-                parts.append(_encoded(field, self._items(field.key, element, character_set)))
+                parts.append(_encoded(field, self._items(field, element, character_set)))
             else:
                 # what a key of VR UN asks for has a VR of its own
                 own = self._field(Key(field.key.tag, element.vr)) if field.key.vr == "UN" else field
                 parts.append(_encoded(own, self._value(own, element, character_set)))
         return b"".join(parts)
 
-    def _items(self, key: Key, element: Element, character_set: CharacterSet) -> bytes:
+    def _items(self, field: _Field, element: Element, character_set: CharacterSet) -> bytes:
         """PS3.4 C.2.2.2.6: of each item what was asked for; all of it when the key has no items."""
         if isinstance(element.value, str):
             return b""
         parts = []
         for item in element.value:
-            fields = self._made_ready(key.items or _all_of(item))
+            fields = field.fields if field.key.items else self._made_ready(_all_of(item))
             data = self._data_set(fields, item, character_set)
             parts.append(struct.pack(self._order + "HHL", _ITEM >> 16, _ITEM & 0xFFFF, len(data)) + data)
         return b"".join(parts)

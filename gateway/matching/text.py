@@ -8,6 +8,8 @@ Test = Callable[[str], bool]
 
 def fold(text: str) -> str:
     """Upper case, letters with accents included, each character remaining one: Orthanc's ToUpperCaseWithAccents."""
+    if text.isascii():
+        return text.upper()
     return "".join(upper if len(upper := character.upper()) == 1 else character for character in text)
 
 

@@ -5,6 +5,7 @@ control socket, or its end, means: finish what is being worked on, and end. The 
 wait for a process that is being started again instead of being refused.
 """
 
+import gc
 import os
 import signal
 import socket
@@ -36,6 +37,9 @@ def main() -> None:
     files = files_of_hl7(configuration, section)
     tls = TlsContexts(files, configuration.orthanc.tls_policy(), log) if files is not None else None
     inbox = Inbox(database.connect(configuration), make_handler(configuration), section, log)
+    # What is loaded by now stays. Looking through it again and again would take time from every message.
+    gc.collect()
+    gc.freeze()
     Listener(port, inbox, section, tls, log).run(control)
     # Threads that did not end in time keep nothing: what is not committed is not acknowledged.
     os._exit(0)

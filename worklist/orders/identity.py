@@ -76,6 +76,17 @@ class Identity:
         """The order, for two groups of a message that are about the same one."""
         return "\n".join((*self.placer, *self.filler, self.accession_number, self.requested_procedure_id))
 
+    def columns(self) -> dict[str, str]:
+        """What an item of the order has one of, by column of worklist.tables.ITEMS."""
+        named = {
+            "study_instance_uid": self.study_instance_uid,
+            "filler_order_number": self.filler.number,
+            "placer_order_number": self.placer.number,
+            "accession_number": self.accession_number,
+            "requested_procedure_id": self.requested_procedure_id if not self.has_numbers else "",
+        }
+        return {column: text for column, text in named.items() if text}
+
     def keys(self) -> list[str]:
         """A key for each identifier, under which something can be kept for an order that is not there yet."""
         named = {
@@ -119,6 +130,9 @@ def is_same_patient(these: Sequence[Patient], those: Sequence[Patient]) -> bool:
 
 def find_order(connection: Connection, identity: Identity) -> list[Known]:
     """The items of the order that a message means. Raises MessageError if they are another patient's."""
+    # Most orders are new: one question instead of four.
+    if not store.has_any(connection, identity.columns()):
+        return []
     for criterion in _criteria(connection, identity):
         _check_patient(criterion, identity)
         found = [known for known in recall(connection, criterion) if _belongs(known, identity)]

@@ -12,7 +12,7 @@ from gateway.order_options import STEP, tag_of
 from worklist.items import SCHEDULED_PROCEDURE_STEP_SEQUENCE
 from worklist.orders.conversions import Context, Conversion, of_vr
 from worklist.orders.field_map import FIELD_MAP, Level, Row
-from worklist.orders.reader import Part
+from worklist.orders.reader import Part, at
 from worklist.orders.texts import MAXIMUM_CHARACTERS
 
 _BY_TAG: Final = {tag_of(row.attribute): row for row in FIELD_MAP}
@@ -101,24 +101,26 @@ class FieldMap:
 
 
 def _read(line: _Line, part: Part, context: Context) -> Element | None:
-    empty = Element(line.vr, () if line.vr == "SQ" else "")
     is_said = False
     for source in line.sources:
         if source.constant is not None:
             return Element(line.vr, source.constant[: MAXIMUM_CHARACTERS.get(line.vr, 64)])
-        values = part.values(source)
+        # Most places are in segments that most messages do not have.
+        repetitions = part.repetitions(source) if source.segment in part.names else ()
+        if not repetitions:
+            continue
+        is_said = True
+        values = at(source, repetitions)
         if not values:
-            is_said = is_said or part.has_field(source)
             continue
         valued = [value for value in values if not value.is_null]
         if not valued:
-            return empty
+            break
         element = line.conversion.apply(valued, context)
         if element is not None:
             return element
-        is_said = True
-    # The field was sent anew, and this is no longer in it: an issuer, a code.
-    return empty if is_said else None
+    # It says that there is nothing, or the field was sent anew and this is no longer in it: an issuer, a code.
+    return Element(line.vr, () if line.vr == "SQ" else "") if is_said else None
 
 
 def _line(row: Row) -> _Line:

@@ -3,15 +3,21 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import BindParameter, Connection, Select, bindparam, delete, insert, select, update
 
 from worklist.items import Item, Status
 from worklist.orders.tables import EARLY, KNOWN
 
 # A message that was overtaken comes within days, or never.
 EARLY_KEPT_NS: Final = 30 * 24 * 3600 * 10**9
+
+# Made once: SQLAlchemy takes longer to build a statement than to execute it.
+_RECALL: Final = select(KNOWN.c.item, KNOWN.c.memory).where(KNOWN.c.item.in_(bindparam("items", expanding=True)))
+_REMEMBER: Final = insert(KNOWN)
+_REMEMBER_ANEW: Final = update(KNOWN).where(KNOWN.c.item == bindparam("number"))
 
 
 class Moment(NamedTuple):
@@ -70,8 +76,8 @@ def recall(connection: Connection, items: Iterable[Item]) -> list[Known]:
     items = list(items)
     if not items:
         return []
-    query = select(KNOWN.c.item, KNOWN.c.memory).where(KNOWN.c.item.in_([item.id for item in items]))
-    memories = {number: _read(text) for number, text in connection.execute(query)}
+    rows = connection.execute(_RECALL, {"items": [item.id for item in items]})
+    memories = {number: _read(text) for number, text in rows}
     return [Known(item, memories.get(item.id, Memory())) for item in items]
 
 
@@ -81,11 +87,9 @@ def remember(connection: Connection, known: Known, memory: Memory, *, is_new: bo
         text = _write(memory)
         changed = 0
         if not is_new:
-            changed = connection.execute(
-                update(KNOWN).where(KNOWN.c.item == known.item.id).values(memory=text)
-            ).rowcount
+            changed = connection.execute(_REMEMBER_ANEW, {"number": known.item.id, "memory": text}).rowcount
         if not changed:
-            connection.execute(insert(KNOWN).values(item=known.item.id, memory=text))
+            connection.execute(_REMEMBER, {"item": known.item.id, "memory": text})
     return Known(known.item, memory)
 
 
@@ -105,14 +109,22 @@ def remember_early(
 
 def recall_early(connection: Connection, keys: Iterable[str], step: str) -> EarlyStatus | None:
     """The newest status that waits for a step of an order."""
-    e = EARLY.c
-    query = select(e.status, e.moment, e.step).where(e.order_key.in_(list(keys)), e.step.in_(["", step]))
+    given = {f"key_{number}": key for number, key in enumerate(keys)}
     newest: EarlyStatus | None = None
-    for status, moment, of_step in connection.execute(query.order_by(e.id)):
+    for status, moment, of_step in connection.execute(_waiting(len(given)), {**given, "of_step": step}):
         early = EarlyStatus(Status(status), Moment(*json.loads(moment)), of_step)
         if newest is None or not early.moment.is_older(newest.moment):
             newest = early
     return newest
+
+
+@cache
+def _waiting(keys: int) -> Select[Any]:
+    """What is kept under one of so many keys, the oldest first."""
+    e = EARLY.c
+    names: list[BindParameter[str]] = [bindparam(f"key_{number}") for number in range(keys)]
+    query = select(e.status, e.moment, e.step)
+    return query.where(e.order_key.in_(names), e.step.in_(("", bindparam("of_step")))).order_by(e.id)
 
 
 def _write(memory: Memory) -> str:

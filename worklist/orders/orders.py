@@ -137,7 +137,9 @@ class _Writer:
         """A new item for a step, of an order that may have others."""
         task = self._task
         attributes, derived = self._complete(self._mapped.attributes(), number, frozenset(), is_known=False)
-        check_study(task.connection, text_of(attributes, items.STUDY_INSTANCE_UID), self._identity)
+        # One that the message itself says has been looked for by find_order.
+        if items.STUDY_INSTANCE_UID in derived:
+            check_study(task.connection, text_of(attributes, items.STUDY_INSTANCE_UID), self._identity)
         status, said_at, why = self._first_status(order, attributes)
         item = store.add(task.connection, attributes, task.change, origin=task.origin, status=status)
         task.notes.changed(item.id, f"created as {status.value}{why}")

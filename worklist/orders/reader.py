@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import hl7
@@ -21,7 +21,7 @@ class Value:
     __slots__ = ("location", "parts", "repetition", "segment")
 
     def __init__(
-        self, segment: Segment, parts: Sequence[Sequence[str]], location: str, repetition: int | None = None
+        self, segment: Segment, parts: Sequence[tuple[str, ...]], location: str, repetition: int | None = None
     ) -> None:
         self.segment = segment
         # As they came: escape sequences are undone by `text`.
@@ -34,12 +34,12 @@ class Value:
     @property
     def is_empty(self) -> bool:
         """Whether it says nothing."""
-        return not any(part for parts in self.parts for part in parts)
+        return not any(map(any, self.parts))
 
     @property
     def is_null(self) -> bool:
         """Whether it says that there is nothing."""
-        return [list(parts) for parts in self.parts if any(parts)] == [[NULL]]
+        return list(filter(any, self.parts)) == [(NULL,)]
 
     def part(self, number: int) -> Value:
         """A component of a field, or a sub-component of a component; empty if there is none."""
@@ -72,10 +72,12 @@ class Value:
 class Segment:
     """One segment of a message."""
 
-    __slots__ = ("_fields", "after", "escapes", "name", "number", "subcomponent_separator")
+    __slots__ = ("_fields", "_values", "after", "escapes", "name", "number", "subcomponent_separator")
 
     def __init__(self, fields: Sequence[Any], number: int, after: str, escapes: Escapes, separator: str) -> None:
         self._fields = fields
+        # By field: most are mapped to several attributes.
+        self._values: dict[int, list[Value]] = {}
         self.name = segment_name(fields)
         # Which of its name in the message, from 1.
         self.number = number
@@ -86,6 +88,12 @@ class Segment:
 
     def repetitions(self, field: int) -> list[Value]:
         """The repetitions of a field that say something, also that there is nothing."""
+        values = self._values.get(field)
+        if values is None:
+            values = self._values[field] = self._read(field)
+        return values
+
+    def _read(self, field: int) -> list[Value]:
         if isinstance(self._fields, str) or field >= len(self._fields):
             return []
         content = self._fields[field]
@@ -118,10 +126,13 @@ class Part:
 
     def __init__(self, segments: Sequence[Segment], *behind: Sequence[Segment]) -> None:
         self._layers = [_by_name(layer) for layer in (segments, *behind)]
+        self._nearest = {name: found for layer in reversed(self._layers) for name, found in layer.items()}
+        # Of the segments that there are.
+        self.names = self._nearest.keys()
 
     def segments(self, name: str) -> Sequence[Segment]:
         """All of this name, in the first layer that has one."""
-        return next((layer[name] for layer in self._layers if name in layer), ())
+        return self._nearest.get(name, ())
 
     def first(self, name: str) -> Segment | None:
         """The first of this name."""
@@ -134,16 +145,16 @@ class Part:
 
     def values(self, source: Source) -> list[Value]:
         """What stands at a place that the configuration names: all repetitions, in all segments."""
-        return [value for segment in self._segments_of(source) for value in _values(segment, source)]
+        return at(source, self.repetitions(source))
 
-    def has_field(self, source: Source) -> bool:
-        """Whether the field of a place says something, there or elsewhere."""
-        return any(segment.repetitions(source.field) for segment in self._segments_of(source))
+    def repetitions(self, source: Source) -> list[Value]:
+        """The same of the whole field, whatever component is meant."""
+        return [value for segment in self._segments_of(source) for value in segment.repetitions(source.field)]
 
-    def _segments_of(self, source: Source) -> Iterator[Segment]:
-        if not source.after and not source.code:
-            yield from self.segments(source.segment)
-            return
+    def _segments_of(self, source: Source) -> Sequence[Segment]:
+        nearest = self.segments(source.segment)
+        if not nearest or (not source.after and not source.code):
+            return nearest
         for layer in self._layers:
             found = [
                 segment
@@ -152,8 +163,8 @@ class Part:
                 and (not source.code or segment.has_code(source.code))
             ]
             if found:
-                yield from found
-                return
+                return found
+        return ()
 
     def location(self, source: Source) -> str:
         """Where a value should stand that is missing."""
@@ -164,19 +175,19 @@ class Part:
         return f"{location}^{source.subcomponent}" if source.subcomponent else location
 
 
-def _values(segment: Segment, source: Source) -> Iterator[Value]:
-    for value in segment.repetitions(source.field):
-        if value.is_null:
-            yield value
-            continue
-        if source.last_component:
-            value = value.range(source.component, source.last_component)
-        elif source.component:
-            value = value.part(source.component)
-            if source.subcomponent:
-                value = value.part(source.subcomponent)
-        if not value.is_empty:
-            yield value
+def at(source: Source, repetitions: Sequence[Value]) -> list[Value]:
+    """What of the repetitions of its field a place means, where it says something."""
+    return [found for value in repetitions if not (found := _at(source, value)).is_empty]
+
+
+def _at(source: Source, value: Value) -> Value:
+    """One that says that there is nothing says it of all its parts."""
+    if not source.component or value.is_null:
+        return value
+    if source.last_component:
+        return value.range(source.component, source.last_component)
+    component = value.part(source.component)
+    return component.part(source.subcomponent) if source.subcomponent else component
 
 
 def _by_name(segments: Sequence[Segment]) -> dict[str, list[Segment]]:
@@ -186,12 +197,10 @@ def _by_name(segments: Sequence[Segment]) -> dict[str, list[Segment]]:
     return names
 
 
-def _components(repetition: Any) -> list[list[str]]:
+def _components(repetition: Any) -> list[tuple[str, ...]]:
     if isinstance(repetition, str):
-        return [[repetition]]
-    return [
-        [component] if isinstance(component, str) else [str(part) for part in component] for component in repetition
-    ]
+        return [(repetition,)]
+    return [(component,) if isinstance(component, str) else tuple(map(str, component)) for component in repetition]
 
 
 def segment_name(fields: Sequence[Any]) -> str:

@@ -46,7 +46,8 @@ class StationRules:
                 values = _values(condition, part, attributes)
                 if not values and is_known and condition.source is not None:
                     return None
-                if not any(test(fold(value)) for value in values or [""] for test in condition.tests):
+                folded = [fold(value) for value in values or [""]]
+                if not any(test(value) for value in folded for test in condition.tests):
                     holds = False
                     break
             if holds:

@@ -36,7 +36,9 @@ def fit(vr: str, text: str) -> str:
     if vr in _WITH_LINES:
         text = _LINE_ENDS.sub("\r\n", _CONTROL_BUT_LINES.sub(" ", text))
         return text[: MAXIMUM_CHARACTERS[vr]].rstrip()
-    text = _FORGING.get(vr, _BACKSLASH).sub(" ", _CONTROL.sub(" ", text)).strip()
+    if not text.isprintable():
+        text = _CONTROL.sub(" ", text)
+    text = _FORGING.get(vr, _BACKSLASH).sub(" ", text).strip()
     if vr == "CS":
         text = _NOT_CODE.sub(" ", text.upper())
     elif vr == "AE":
