@@ -65,6 +65,9 @@ class CharacterSet:
 
     def encode(self, text: str) -> bytes | None:
         """Encode; None if the set cannot hold the text."""
+        # What most text is: the same in a single set, and where ASCII is the first of several.
+        if text.isascii() and "\x1b" not in text and (len(self.terms) == 1 or not self.terms[0]):
+            return text.encode("ascii")
         codecs = _codecs(self.terms)
         try:
             if codecs is None or len(codecs) == 1:

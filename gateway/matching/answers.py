@@ -32,6 +32,9 @@ class _Field(NamedTuple):
     """One key, made ready. `begin`: what stands before the length; `length`: its format."""
 
     key: Key
+    tag: int
+    # The element without a value.
+    empty: bytes
     begin: bytes
     length: struct.Struct
     maximum_bytes: int
@@ -96,6 +99,8 @@ class AnswerEncoder:
                 length, maximum_bytes = struct.Struct(self._order + "H"), MAXIMUM_SHORT_VALUE_BYTES
         return _Field(
             key,
+            key.tag,
+            begin + length.pack(0),
             begin,
             length,
             maximum_bytes,
@@ -108,8 +113,10 @@ class AnswerEncoder:
     def _data_set(self, fields: list[_Field], attributes: Attributes, character_set: CharacterSet) -> bytes:
         parts = []
         for field in fields:
-            element = attributes.get(field.key.tag)
-            if field.is_plain or element is None:
+            element = attributes.get(field.tag)
+            if element is None or not element.value:
+                parts.append(field.empty)
+            elif field.is_plain:
                 parts.append(_encoded(field, self._text(field, element, character_set)))
             elif field.key.vr == "SQ":
                 parts.append(_encoded(field, self._items(field, element, character_set)))
@@ -140,8 +147,8 @@ class AnswerEncoder:
             return _numbers(_halves(text), self._order + "H")
         return self._text(field, element, character_set)
 
-    def _text(self, field: _Field, element: Element | None, character_set: CharacterSet) -> bytes:
-        if element is None or not isinstance(element.value, str):
+    def _text(self, field: _Field, element: Element, character_set: CharacterSet) -> bytes:
+        if not isinstance(element.value, str):
             return b""
         if not field.is_text:
             return element.value.encode("latin-1", "replace")
