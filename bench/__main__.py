@@ -41,12 +41,14 @@ AMOUNTS = {
     "studies": (5000, 400),
     "retrieved": (1000, 60),
     "orders": (1000, 100),
+    "commitments": (20, 4),
 }
 GROUPS = tuple(dict.fromkeys(case.group for case in CASES))
 WIDTH_WITHOUT_TERMINAL = 200
 # fmt: off
 SHOWN_AT_ONCE = (
     "acknowledged_s", "stored_s", "p50_ms", "associations_per_s", "queries_per_s", "ms_per_instance", "orders_per_s",
+    "transactions_per_s",
 )
 # fmt: on
 
@@ -76,6 +78,7 @@ def main() -> int:
         options.studies,
         options.retrieved,
         options.orders,
+        options.commitments,
     )
     interrupted = False
     with _scratch(options.directory) as scratch:
@@ -117,6 +120,7 @@ def _options() -> argparse.Namespace:
         help="one peer more: the gateway with these options in its section",
     )
     add("--orders", type=int, help="HL7 orders in a case (default 1000)")
+    add("--commitments", type=int, help="transactions of storage commitment in a case (default 20)")
     add("--list", action="store_true", help="list the cases and end")
     add("--rounds", type=int, default=3, help="every peer runs every case once in each (default 3)")
     add("--count", type=int, help="instances in a store case (default 500)")

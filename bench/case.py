@@ -24,6 +24,12 @@ class Sizes:
     studies: int  # in the archive that is queried
     retrieved: int  # instances of 525 KB in a retrieve case, and twice as many of 33 KB
     orders: int  # HL7 messages in a case, on all connections together
+    commitments: int  # transactions in a case
+
+    @property
+    def committed(self) -> int:
+        """Instances in a transaction."""
+        return min(1000, 2 * self.retrieved)
 
 
 @dataclass(frozen=True)

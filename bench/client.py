@@ -20,6 +20,7 @@ VERIFICATION = "1.2.840.10008.1.1"
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
+STORAGE_COMMITMENT, COMMITMENT_INSTANCE = "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.1.1"
 WORKLIST_FIND = "1.2.840.10008.5.1.4.31"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
@@ -35,6 +36,7 @@ A_ASSOCIATE_AC, P_DATA_TF, A_RELEASE_RP = 2, 4, 6
 COMMAND, LAST = 1, 2  # PS3.8 annex E.2: message control header
 NO_DATA_SET, DATA_SET = 0x0101, 0x0001
 C_STORE_RQ, C_FIND_RQ, C_MOVE_RQ, C_ECHO_RQ = 0x0001, 0x0020, 0x0021, 0x0030
+N_ACTION_RQ = 0x0130
 PENDING = (0xFF00, 0xFF01)
 # Elements of a command set (PS3.7 section E.1).
 COMMAND_DATA_SET_TYPE, STATUS, COMPLETED, FAILED, WARNING = 0x0800, 0x0900, 0x1021, 0x1022, 0x1023
@@ -185,12 +187,21 @@ class Association:
             (0x1000, _uid(instance.sop_instance)),
         ]
         pdus = [_pdu(P_DATA_TF, _pdv(context, COMMAND | LAST, _command(elements)))]
-        step = (self._peer_pdu_bytes or UNLIMITED_PDU_BYTES) - 6
-        data = instance.data_set
-        for start in range(0, len(data), step):
-            control = LAST if start + step >= len(data) else 0
-            pdus.append(_pdu(P_DATA_TF, _pdv(context, control, data[start : start + step])))
-        self._request(b"".join(pdus))
+        self._request(b"".join(pdus + self._data_set_pdus(context, instance.data_set)))
+
+    def request_commitment(self, data_set: bytes) -> None:
+        """N-ACTION (PS3.4 section J.3.2) on the first context. Raises AssociationFailed unless it is taken."""
+        self._message_id = self._message_id % 0xFFFF + 1
+        elements = [
+            (0x0003, _uid(STORAGE_COMMITMENT)),
+            (0x0100, _us(N_ACTION_RQ)),
+            (0x0110, _us(self._message_id)),
+            (0x0800, _us(DATA_SET)),
+            (0x1001, _uid(COMMITMENT_INSTANCE)),
+            (0x1008, _us(1)),
+        ]
+        pdus = [_pdu(P_DATA_TF, _pdv(1, COMMAND | LAST, _command(elements)))]
+        self._request(b"".join(pdus + self._data_set_pdus(1, data_set)))
 
     def find(self, sop_class: str, identifier: bytes) -> Answered:
         """C-FIND on the first context; counts the matches. Raises AssociationFailed unless it ends with success."""
@@ -230,6 +241,13 @@ class Association:
             pending += 1
         _check(response)
         return Answered(pending, first_s, now_s), response
+
+    def _data_set_pdus(self, context: int, data: bytes) -> list[bytes]:
+        step = (self._peer_pdu_bytes or UNLIMITED_PDU_BYTES) - 6
+        return [
+            _pdu(P_DATA_TF, _pdv(context, LAST if start + step >= len(data) else 0, data[start : start + step]))
+            for start in range(0, len(data), step)
+        ]
 
     def _request(self, message: bytes) -> None:
         self._socket.sendall(message)

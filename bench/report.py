@@ -104,6 +104,16 @@ COLUMNS = {
         Column("CPU ms/order: gateway", "gateway_cpu_ms"),
         Column("flushed appends/s of the same disk", "appends_per_s"),
     ),
+    "Storage commitment": (
+        Column("transactions", "transactions"),
+        Column("instances in each", "instances"),
+        Column("transactions/s", "transactions_per_s"),
+        Column("÷ ref.", "ms_per_transaction", ratio=True),
+        Column("p50 ms", "p50_ms"),
+        Column("p95 ms", "p95_ms"),
+        Column("CPU s/transaction: server", "server_cpu_s"),
+        Column("gateway", "gateway_cpu_s"),
+    ),
     "C-MOVE and C-GET": (
         Column("n", "instances"),
         Column("all s", "all_s"),
@@ -149,6 +159,7 @@ def _amounts(group: str, sizes: Sizes) -> str:
         "worklist": f"Queries: {samples}.",
         "proxy": f"{sizes.retrieved} instances of 525 KB, one study.",
         "orders": f"{sizes.orders} orders in a case, on all connections together.",
+        "commitment": f"{sizes.commitments} transactions of {sizes.committed} instances of 33 KB in a case.",
     }[group]
 
 

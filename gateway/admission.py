@@ -38,12 +38,18 @@ class Verb(Enum):
 
 
 # The services that exist: what else is asked for is not supported here, whoever asks.
-OFFERED: Final = frozenset({Verb.ECHO, Verb.STORE, Verb.FIND, Verb.FIND_WORKLIST, Verb.MOVE, Verb.GET})
+OFFERED: Final = frozenset(Verb)
+_COMMITMENT: Final = frozenset({Verb.STORAGE_COMMITMENT, Verb.STORAGE_COMMITMENT_REPORT})
 
 
 def offered(configuration: Configuration) -> frozenset[Verb]:
-    """The services that this configuration has: there is no worklist where nothing fills it."""
-    return OFFERED if configuration.worklist is not None else OFFERED - {Verb.FIND_WORKLIST}
+    """The services that this configuration has.
+
+    There is no worklist where nothing fills it, and no storage commitment where no modality may use it.
+    """
+    worklist = frozenset() if configuration.worklist is not None else {Verb.FIND_WORKLIST}
+    commitment = frozenset() if configuration.storage_commitment is not None else _COMMITMENT
+    return OFFERED - worklist - commitment
 
 
 # How many entries of DicomModalities a log line names.

@@ -62,6 +62,7 @@ def describe(settings: Settings, configuration: Configuration) -> Iterator[Line]
     yield from (Line(f"{name}: has no effect here: {why}") for name, why in without_effect(settings.content))
     yield from _quotas(configuration)
     yield from _worklist(configuration)
+    yield from _storage_commitment(configuration)
     yield from describe_servers(settings.content, configuration)
     if configuration.has_orthanc:
         yield _reach_orthanc(settings, configuration)
@@ -72,6 +73,14 @@ def describe(settings: Settings, configuration: Configuration) -> Iterator[Line]
 def without_effect(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The options in `content` that have no effect on the gateway, with the reason."""
     return [(name, WITHOUT_EFFECT[name]) for name in content if name in WITHOUT_EFFECT]
+
+
+def _storage_commitment(configuration: Configuration) -> Iterator[Line]:
+    section = configuration.storage_commitment
+    if section is None:
+        return
+    verified = "files are read" if section.verify == "File" else "Orthanc's index is believed"
+    yield Line(f"storage commitment: on, {verified}")
 
 
 def _worklist(configuration: Configuration) -> Iterator[Line]:
@@ -92,7 +101,7 @@ def _verb(verb: Verb, configuration: Configuration) -> str:
     name = {Verb.FIND_WORKLIST: "worklist queries"}.get(verb, f"C-{verb.name}")
     if verb in OFFERED - offered(configuration):
         return f"{name} (nothing fills a worklist)"
-    return name if verb in OFFERED else f"{name} (not offered yet)"
+    return name
 
 
 def _modalities(settings: Settings, configuration: Configuration) -> Iterator[Line]:

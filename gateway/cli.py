@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gateway import VERSION, hl7_command, mpps_command, quota_command, supervisor, worklist_command
+from gateway import VERSION, commitment_command, hl7_command, mpps_command, quota_command, supervisor, worklist_command
 from gateway.checks import describe
 from gateway.commands import EXIT_WRONG, ConfigurationOption, fail, load
 from gateway.deliveries import request_rescan
@@ -23,6 +23,7 @@ from gateway.spool import Spool, destination_of
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="A DICOM network gateway for Orthanc.")
 queue = typer.Typer(no_args_is_help=True, help="The spool: what waits for its destination, what was refused.")
 app.add_typer(queue, name="queue")
+app.add_typer(commitment_command.app, name="commitment")
 app.add_typer(quota_command.app, name="quota")
 app.add_typer(worklist_command.app, name="worklist")
 app.add_typer(mpps_command.app, name="mpps")

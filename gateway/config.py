@@ -28,6 +28,7 @@ from gateway.orthanc_json import ConfigurationError
 from gateway.passcodes import PasscodeHash
 from gateway.quotas.options import QuotasSection
 from gateway.section import AeTitle, EncodingName, NetworkText, Port, Section
+from gateway.storage_commitment_options import StorageCommitmentSection
 from gateway.tls_options import TlsOptions
 from gateway.worklist_options import OrthancWorklists, WorklistFolder, WorklistSection
 
@@ -144,6 +145,7 @@ class GatewaySection(Section):
     quotas: QuotasSection = Field(default_factory=QuotasSection)
     worklist: WorklistSection | None = None
     hl7: Hl7Section | None = None
+    storage_commitment: StorageCommitmentSection = Field(default_factory=StorageCommitmentSection)
     forwarding: ForwardingSection = Field(default_factory=ForwardingSection)
     orthanc: OrthancSection | None = None
     dicom_web_servers: dict[AeTitle, DicomWebServerSection] = Field(default_factory=dict)
@@ -330,19 +332,29 @@ class Configuration(BaseModel):
         return ours + ([WorklistFolder(Path(orthanc).resolve(), False)] if orthanc is not None else [])
 
     @property
+    def storage_commitment(self) -> StorageCommitmentSection | None:
+        """The options of storage commitment; None while it is off: no modality may use it, or there is no Orthanc."""
+        section, options = self.gateway.storage_commitment, self.orthanc
+        if not self.has_orthanc:
+            return None
+        if section.enable is not None:
+            return section if section.enable else None
+        modalities = options.dicom_modalities.values()
+        may_be_used = any(modality.allow_n_action or modality.allow_event_report for modality in modalities)
+        return section if may_be_used or options.dicom_modalities_in_database else None
+
+    @property
     def needs_database(self) -> bool:
         """Whether anything is kept in SQL."""
-        return self.gateway.quotas.counts or self.worklist is not None
+        return self.gateway.quotas.counts or self.worklist is not None or self.storage_commitment is not None
 
     def acknowledges_when_stored(self, calling_ae_title: str) -> bool:
         """Whether a C-STORE from this calling AE title is answered only once Orthanc has the instance."""
         choice = self.gateway.acknowledge
         if isinstance(choice, str):
             return choice == "Stored"
-        if self.orthanc.strict_aet_comparison:
-            return choice.get(calling_ae_title) == "Stored"
-        wanted = calling_ae_title.upper()
-        return any(mode == "Stored" for title, mode in choice.items() if title.upper() == wanted)
+        wanted = self.title_key(calling_ae_title)
+        return any(mode == "Stored" for title, mode in choice.items() if self.title_key(title) == wanted)
 
 
 def names_the_glue(content: Mapping[str, Any]) -> bool:

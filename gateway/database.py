@@ -10,9 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -33,6 +30,7 @@ MIGRATIONS: Final[tuple[Path, ...]] = (
     _PACKAGES / "worklist" / "feedback" / "migrations",
     _PACKAGES / "worklist" / "orders" / "migrations",
     _PACKAGES / "worklist" / "performed" / "migrations",
+    _PACKAGES / "storage_commitment" / "migrations",
 )
 
 # PostgreSQL's advisory lock of the migrations; a room that has a lock of its own takes another number.
@@ -133,6 +131,11 @@ def migrate(database: Database, folders: Sequence[Path] = MIGRATIONS) -> None:
 
     Several gateways may do it at the same time: the transaction holds a lock.
     """
+    # Imported here: it takes longer than all else, and one process needs it.
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
     if database.is_sqlite and database.engine.url.database:
         _make_private(Path(database.engine.url.database))
     configuration = Config()

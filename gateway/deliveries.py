@@ -13,7 +13,8 @@ A Unix socket (SOCK_SEQPACKET: one JSON object per packet) in the state director
     {"flushed": N}                                                  all that is acknowledged has been told
 
 and hears {"outcome": PATH, "result": "delivered" | "refused" | "withdrawn", "reason": TEXT} for each "deliver",
-{"barrier": N} when it is, {"missing": N, "instances": [...], "is_all": BOOLEAN}: identifiers, some at a time,
+{"barrier": N} when it is, {"missing": N, "instances": [...], "is_all": BOOLEAN, "is_known": BOOLEAN}: identifiers,
+some at a time ("is_known" unless a worker has not said yet what it acknowledged, or `ready` was not looked through),
 and {"flush": N}: tell what is acknowledged. With "ready" and "deliver" go Patient ID, Study and Series Instance UID and
 Accession Number too ("patient", "study", "series", "accession").
 A message lost with the connection loses nothing: the folder is the truth, and a new connection starts with a rescan.
@@ -178,10 +179,10 @@ class DeliveryClient:
                 self._send({"forget": number})
         return has_arrived
 
-    def wait_and_list(self, wanted: Wanted, timeout_s: float) -> list[Identifiers] | None:
+    def wait_and_list(self, wanted: Wanted, timeout_s: float, *, must_know: bool = False) -> list[Identifiers] | None:
         """As `wait_for`; then what is not delivered: late, or refused just now.
 
-        None when the forwarder does not say.
+        None when the forwarder does not say; with `must_know` also when it says what it knows, and cannot know all.
         """
         missing: list[Identifiers] = []
         with self._barrier(wanted, lists=True) as (number, barrier):
@@ -190,7 +191,7 @@ class DeliveryClient:
                 while True:
                     self._send({"missing": number, "from": len(missing)})
                     answer = barrier.next_answer(LIST_TIMEOUT_S, "missing")
-                    if answer is None:
+                    if answer is None or (must_know and not answer["is_known"]):
                         return None
                     missing += map(tuple, answer["instances"])
                     if answer["is_all"]:

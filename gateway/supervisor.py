@@ -90,6 +90,8 @@ class Supervisor:
             self._services.insert(0, Process("quotas", self._start_quotas))
         if configuration.worklist is not None:
             self._services.append(Process("worklist", self._start_worklist))
+        if configuration.storage_commitment is not None:
+            self._services.append(Process("storage commitment", self._start_storage_commitment))
         self._hl7_port: socket.socket | None = None
         self._hl7 = Process("hl7", self._start_hl7)
         if configuration.gateway.hl7 is not None:
@@ -223,6 +225,9 @@ class Supervisor:
     def _start_worklist(self, process: Process) -> None:
         studies_fd = self._settings.studies_fd
         self._start_with_control(process, "worklist", [] if studies_fd is None else [studies_fd])
+
+    def _start_storage_commitment(self, process: Process) -> None:
+        self._start_with_control(process, "scp.commitment_reporter", [])
 
     def _start_hl7(self, process: Process) -> None:
         if self._hl7_port is not None:

@@ -4,6 +4,8 @@ Replaces `Association.run_reactor` and its polling, ACSE's negotiation as accept
 Written for pynetdicom 3.0.4.
 """
 
+from __future__ import annotations
+
 import contextlib
 import itertools
 import os
@@ -12,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import pydicom.config
 from pydicom.uid import UID
@@ -36,7 +38,15 @@ from gateway.users import Users, UserVerdict, user_name
 from scp import associate_accept
 from scp.associate_primitives import associate_response
 from scp.associate_request import AssociateRequest
-from scp.command_set import C_ECHO_RQ, C_STORE_RQ, Command, encode_response, p_data_tf
+from scp.command_set import (
+    C_ECHO_RQ,
+    C_STORE_RQ,
+    N_ACTION_RQ,
+    N_EVENT_REPORT_RQ,
+    Command,
+    encode_response,
+    p_data_tf,
+)
 from scp.contexts import ContextPolicy, Offer
 from scp.messages import MessageReceiver
 from scp.negotiation import (
@@ -53,6 +63,9 @@ from scp.statuses import Answer, Status
 from scp.storage import AssociationStore, Peers, StorageService
 from scp.tls_connection import HANDSHAKE_TIMEOUT_S, Connection, HandshakeFailed, TlsConnection
 from scp.upper_layer import SEND_TIMEOUT_S, UpperLayer
+
+if TYPE_CHECKING:  # a worker without storage commitment needs no database
+    from scp.association_reports import AssociationReports
 
 # ARTIM (PS3.8 9.1.5): from the connection to the whole A-ASSOCIATE-RQ. The built-in SCP's is 30 s too.
 ACSE_TIMEOUT_S: Final = 30.0
@@ -73,6 +86,14 @@ LOGGED_UIDS: Final = 10
 # Requests that may come on a context of another service, and what they ask for. Some modalities send C-ECHO on
 # whatever context they have.
 _VERBS: Final = {C_STORE_RQ: Verb.STORE, C_ECHO_RQ: Verb.ECHO}
+# Requests on a context of storage commitment, which is accepted if either is permitted.
+_COMMITMENT_VERBS: Final = {N_ACTION_RQ: Verb.STORAGE_COMMITMENT, N_EVENT_REPORT_RQ: Verb.STORAGE_COMMITMENT_REPORT}
+_NAMES: Final = {
+    C_STORE_RQ: "C-STORE",
+    C_ECHO_RQ: "C-ECHO",
+    N_ACTION_RQ: "N-ACTION",
+    N_EVENT_REPORT_RQ: "N-EVENT-REPORT",
+}
 
 _numbers = itertools.count(1)
 
@@ -170,6 +191,8 @@ class AcceptedAssociation(Association):
         self.requests = RequestSender(self, SEND_TIMEOUT_S)
         # Requests of the peer besides C-STORE and C-ECHO.
         self.operations = Operations(partial(environment.services.begin, self))
+        # For requests of storage commitment that came here, if their reports may come here too.
+        self.reports: AssociationReports | None = None
         # What the peer receives at most in a P-DATA-TF PDU; 0 is unlimited.
         self.peer_maximum_pdu_bytes = 0
         self._admission: CalledTitles
@@ -194,6 +217,11 @@ class AcceptedAssociation(Association):
         """The peer's IP address."""
         return self._address
 
+    @property
+    def is_between_messages(self) -> bool:
+        """Whether the peer is not in the middle of a message."""
+        return self._receiver is None or self._receiver.is_between_messages
+
     def is_operation(self, context_id: int, field: int) -> bool:
         """Whether a request with this Command Field begins or ends an operation of ours on this accepted context."""
         return self._environment.services.has(str(self._accepted_cx[context_id].abstract_syntax), field)
@@ -204,11 +232,11 @@ class AcceptedAssociation(Association):
         A context is accepted only if its own service is permitted, but a request may be of another one.
         """
         verb = self._environment.contexts.verb(str(self._accepted_cx[context_id].abstract_syntax))
-        asked = _VERBS.get(field)
+        asked = _VERBS.get(field) or (_COMMITMENT_VERBS.get(field) if verb is Verb.STORAGE_COMMITMENT else None)
         if asked is not None and asked not in self._permitted:
             return Answer(
                 Status.NOT_AUTHORIZED,
-                f"C-{asked.name} is not permitted to this AE title",
+                f"{_NAMES[field]} is not permitted to this AE title",
                 option=self._option_for(asked),
             )
         if self.is_operation(context_id, field):
@@ -238,6 +266,8 @@ class AcceptedAssociation(Association):
         finally:
             if self._receiver is not None:
                 self._receiver.abandon()
+            if self.reports is not None:
+                self.reports.close()
             with contextlib.suppress(OSError):
                 self._client_socket.close()
             self._on_end()
@@ -386,7 +416,8 @@ class AcceptedAssociation(Association):
         started = time.monotonic()
         self.upper_layer.reader.set_timeout(self._environment.idle_timeout)
         while not self.upper_layer.is_closed:
-            self.upper_layer.step()
+            if self.reports is None or self.reports.peer_speaks():
+                self.upper_layer.step()
             self.operations.run()
             if self.acse.is_release_requested():
                 self.acse.send_release(is_response=True)

@@ -106,7 +106,8 @@ class ContextPolicy:
     ) -> Offer:
         """Return what of the proposed `abstract_syntaxes` a peer may use that may do what is `permitted`.
 
-        Who may retrieve by C-GET may be SCP of storage classes, by the proposed `roles`.
+        Who may retrieve by C-GET may be SCP of storage classes, by the proposed `roles`. Storage commitment has two
+        verbs in one class: SCUs ask, SCPs report (PS3.4 J.3.1).
         """
         supported, forbidden = [], {}
         for uid in dict.fromkeys(map(str, abstract_syntaxes)):
@@ -122,6 +123,9 @@ class ContextPolicy:
         return Offer(supported, forbidden, default_is_both=retrieves)
 
     def _context_of(self, uid: str, verb: Verb, permitted: Set[Verb], role: Role | None) -> PresentationContext | None:
+        if verb is Verb.STORAGE_COMMITMENT:
+            asks, reports = verb in permitted, Verb.STORAGE_COMMITMENT_REPORT in permitted
+            return _context(uid, UNCOMPRESSED, scu=asks, scp=reports) if asks or reports else None
         if verb is not Verb.STORE:
             return _context(uid, UNCOMPRESSED) if verb in permitted else None
         if Verb.GET not in permitted:

@@ -123,6 +123,11 @@ class MessageReceiver:
         self._data_set: IncomingDataSet | None = None
         self._identifier: _Query | _ResponseDataSet | None = None
 
+    @property
+    def is_between_messages(self) -> bool:
+        """Whether no message has begun that is not complete."""
+        return self._data_set is None and self._identifier is None and not self._command_bytes
+
     def on_pdv(self, context_id: int, control: int, piece: memoryview, complete: bool) -> None:
         """See DataHandler. A message may be split into PDVs and PDUs in any way (PS3.8 Annex E.1)."""
         if control & _COMMAND_BIT:

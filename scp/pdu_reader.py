@@ -30,6 +30,8 @@ MAXIMUM_SHORT_PDU_BYTES: Final = 64
 # Peers that count the PDU header into the length that we advertise exist.
 PDU_LENGTH_SLACK_BYTES: Final = 64
 
+SILENT_REASON: Final = "sent nothing for too long"
+
 _IDLE_BUFFER_BYTES: Final = 4096
 _TRANSFER_BUFFER_BYTES: Final = 256 * 1024
 
@@ -181,7 +183,7 @@ class PduReader:
             except ssl.SSLWantReadError:
                 continue
             except BlockingIOError:
-                raise ConnectionEnded("sent nothing for too long", silent=True) from None
+                raise ConnectionEnded(SILENT_REASON, silent=True) from None
             except OSError as error:
                 raise ConnectionEnded(error.strerror or str(error)) from error
             if not count:

@@ -4,7 +4,15 @@ from gateway.archive.interface import Archives
 from gateway.config import Configuration
 from gateway.modalities import KnownModalities
 from gateway.moves.interface import MoveDrivers
-from scp.command_set import C_FIND_RQ, C_GET_RQ, C_MOVE_RQ, N_CREATE_RQ, N_SET_RQ
+from scp.command_set import (
+    C_FIND_RQ,
+    C_GET_RQ,
+    C_MOVE_RQ,
+    N_ACTION_RQ,
+    N_CREATE_RQ,
+    N_EVENT_REPORT_RQ,
+    N_SET_RQ,
+)
 from scp.find import FindService
 from scp.get import GetService
 from scp.move import MoveService
@@ -14,6 +22,7 @@ from scp.services import Begin
 _PATIENT_ROOT = "1.2.840.10008.5.1.4.1.2.1"
 _STUDY_ROOT = "1.2.840.10008.5.1.4.1.2.2"
 _MODALITY_WORKLIST_FIND = "1.2.840.10008.5.1.4.31"
+_STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
 
 
 def service_table(
@@ -33,6 +42,8 @@ def service_table(
     }
     if configuration.worklist is not None:
         table |= _worklist(configuration)
+    if configuration.storage_commitment is not None:
+        table |= _storage_commitment(configuration)
     return table
 
 
@@ -50,4 +61,17 @@ def _worklist(configuration: Configuration) -> dict[tuple[str, int], Begin]:
         (_MODALITY_WORKLIST_FIND, C_FIND_RQ): find.operation,
         (MODALITY_PERFORMED_PROCEDURE_STEP, N_CREATE_RQ): normalized(mpps.create),
         (MODALITY_PERFORMED_PROCEDURE_STEP, N_SET_RQ): normalized(mpps.set),
+    }
+
+
+def _storage_commitment(configuration: Configuration) -> dict[tuple[str, int], Begin]:
+    # Imported here: who has no storage commitment does not pay for its database with time and memory.
+    from gateway.database import connect
+    from gateway.quotas.identity import gateway_identity
+    from scp.storage_commitment import CommitmentService
+
+    service = CommitmentService(configuration, connect(configuration), gateway_identity(configuration.state_directory))
+    return {
+        (_STORAGE_COMMITMENT, N_ACTION_RQ): normalized(service.n_action),
+        (_STORAGE_COMMITMENT, N_EVENT_REPORT_RQ): normalized(service.n_event_report),
     }

@@ -33,6 +33,7 @@ from scp.pdu_reader import (
     A_RELEASE_RP,
     A_RELEASE_RQ,
     P_DATA_TF,
+    SILENT_REASON,
     ConnectionEnded,
     InvalidPdu,
     PduReader,
@@ -202,15 +203,23 @@ class UpperLayer(DULServiceProvider):
             else:
                 self._decode(pdu_type, length, deadline)
         except ConnectionEnded as end:
-            self.end_reason = end.reason
-            self.end = End.SILENT if end.silent else End.CLOSED
-            if self.state_machine.current_state in _ABORTABLE and (end.silent or self.interrupted):
-                self.assoc.acse.send_abort(0x00)
-            else:
-                self.event_queue.put(_TRANSPORT_CLOSED)
+            self._on_end(end)
         except InvalidPdu as error:
             self.refuse(str(error))
         self._act()
+
+    def end_silence(self) -> None:
+        """The peer was silent for as long as it may be: end as `step` would."""
+        self._on_end(ConnectionEnded(SILENT_REASON, silent=True))
+        self._act()
+
+    def _on_end(self, end: ConnectionEnded) -> None:
+        self.end_reason = end.reason
+        self.end = End.SILENT if end.silent else End.CLOSED
+        if self.state_machine.current_state in _ABORTABLE and (end.silent or self.interrupted):
+            self.assoc.acse.send_abort(0x00)
+        else:
+            self.event_queue.put(_TRANSPORT_CLOSED)
 
     def refuse(self, reason: str) -> None:
         """The peer broke the protocol: A-ABORT by the service provider (PS3.8 AA-1, AA-7, AA-8)."""

@@ -15,6 +15,7 @@ from gateway import (
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION_NAME,
     cli,
+    commitment_command,
     config,
     hl7_command,
     hl7_outbox_command,
@@ -32,6 +33,7 @@ from gateway.hl7_receivers import ReceiverSection
 from gateway.matching.attributes import name_of, vr_of
 from gateway.order_options import StationRule
 from gateway.quotas.options import QuotaRule, QuotasSection
+from gateway.storage_commitment_options import StorageCommitmentSection
 from gateway.tls_policy import RECOMMENDED, SUITES
 from gateway.transfer_syntaxes import PREFERENCE
 from gateway.worklist_options import ExpirySection, OrthancWorklists, WorklistSection
@@ -50,6 +52,7 @@ CONFORMANCE: Final = ROOT / "docs" / "conformance.md"
 HL7: Final = ROOT / "docs" / "hl7.md"
 
 ROOMS: Final = (
+    "storage_commitment",
     "scp",
     "gateway",
     "gateway/forwarding",
@@ -78,6 +81,7 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "### `DicomGateway.Hl7`": Hl7Section,
     "### A rule of `DicomGateway.Hl7.StationRules`": StationRule,
     "### A receiver of `DicomGateway.Hl7.Receivers`": ReceiverSection,
+    "### `DicomGateway.StorageCommitment`": StorageCommitmentSection,
     "### `DicomGateway.Orthanc`": config.OrthancSection,
     "### An entry of `DicomGateway.DicomWebServers`": DicomWebServerSection,
     "### `OAuth2`": OAuth2Section,
@@ -305,8 +309,13 @@ def test_commands_of_the_documents_exist(document: Path) -> None:
         command.name or str(getattr(command.callback, "__name__", ""))
         for command in mpps_command.app.registered_commands
     }
-    assert named <= commands | {"queue", "quota", "worklist", "hl7", "mpps"}
+    assert named <= commands | {"queue", "quota", "worklist", "hl7", "mpps", "commitment"}
     assert set(re.findall(r"dicom-gateway mpps ([a-z]+)\b", code_of(document))) <= mpps
+    commitment = {
+        command.name or str(getattr(command.callback, "__name__", ""))
+        for command in commitment_command.app.registered_commands
+    }
+    assert set(re.findall(r"dicom-gateway commitment ([a-z]+)\b", code_of(document))) <= commitment
     assert set(re.findall(r"dicom-gateway quota ([a-z]+)\b", code_of(document))) <= quota
     assert set(re.findall(r"dicom-gateway queue ([a-z]+)\b", code_of(document))) <= queue
 

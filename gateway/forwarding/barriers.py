@@ -157,7 +157,8 @@ class Barriers:
             size += sum(map(len, identifiers[-1]))
             if size > MISSING_AT_ONCE_BYTES:
                 break
-        return {"instances": identifiers, "is_all": start + len(identifiers) == len(barrier.missing)}
+        is_all = start + len(identifiers) == len(barrier.missing)
+        return {"instances": identifiers, "is_all": is_all, "is_known": barrier.waits_for is not None}
 
     def _look(self, own_number: int) -> None:
         barrier = self._barriers[own_number]

@@ -33,7 +33,6 @@ from tests.support.standalone import Gateway
 
 DEADLINE_S: Final = 30
 MAXIMUM_CONTEXTS: Final = 128
-FIND_PATIENT_STUDY_ONLY: Final = "1.2.840.10008.5.1.4.1.2.3.1"  # which the gateway has no service of its own for
 GET_STUDY_ROOT: Final = "1.2.840.10008.5.1.4.1.2.2.3"
 
 # One presentation context in what DCMTK's tools print with -d of an A-ASSOCIATE-AC.

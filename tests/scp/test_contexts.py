@@ -32,7 +32,8 @@ def test_service_that_is_offered_is_for_those_who_may_use_it(uid: str, verb: Ver
     policy = ContextPolicy(PREFERENCE, unknown_sop_class_accepted=True, offered=frozenset(Verb))
     (context,) = policy.offer({verb}, [uid]).supported
     assert (context.abstract_syntax, tuple(context.transfer_syntax)) == (uid, UNCOMPRESSED)
-    offer = policy.offer(frozenset(Verb) - {verb}, [uid])
+    # Who may report commitments to Orthanc's requests uses the class in the other role.
+    offer = policy.offer(frozenset(Verb) - {verb, Verb.STORAGE_COMMITMENT_REPORT}, [uid])
     assert (offer.supported, offer.forbidden) == ([], {uid: verb})
 
 
@@ -47,9 +48,31 @@ def test_service_that_is_offered_is_for_those_who_may_use_it(uid: str, verb: Ver
 )
 def test_the_worklist_is_offered_where_something_fills_it(content: dict[str, Any], is_on: bool) -> None:
     services = offered(parse(content, Path("/")))
-    assert services == (OFFERED if is_on else OFFERED - {Verb.FIND_WORKLIST})
+    assert (Verb.FIND_WORKLIST in services) is is_on
     policy = ContextPolicy(PREFERENCE, unknown_sop_class_accepted=True, offered=services)
     assert policy.verb("1.2.840.10008.5.1.4.31") is (Verb.FIND_WORKLIST if is_on else None)
+
+
+COMMITMENT = frozenset({Verb.STORAGE_COMMITMENT, Verb.STORAGE_COMMITMENT_REPORT})
+PEER = {"AET": "MODALITY", "Host": "192.0.2.1", "Port": 104}
+
+
+@pytest.mark.parametrize(
+    ("content", "is_on"),
+    [
+        ({}, False),
+        ({"DicomModalities": {"m": PEER}}, True),
+        ({"DicomModalities": {"m": {**PEER, "AllowNAction": False}}}, True),
+        ({"DicomModalities": {"m": {**PEER, "AllowStorageCommitment": False}}}, False),
+        ({"DicomModalitiesInDatabase": True}, True),
+        ({"DicomGateway": {"StorageCommitment": {"Enable": True}}}, True),
+        ({"DicomModalities": {"m": PEER}, "DicomGateway": {"StorageCommitment": {"Enable": False}}}, False),
+    ],
+)
+def test_storage_commitment_is_offered_where_somebody_may_use_it(content: dict[str, Any], is_on: bool) -> None:
+    configuration = parse(content, Path("/"))
+    assert offered(configuration) & COMMITMENT == (COMMITMENT if is_on else frozenset())
+    assert configuration.needs_database is is_on
 
 
 def test_storage_has_every_transfer_syntax(policy: ContextPolicy) -> None:

@@ -212,6 +212,24 @@ def test_what_is_known_is_missing_when_a_worker_does_not_answer(barriers: Barrie
     assert silent.hear()
 
 
+def test_whether_all_is_known_is_said(queue: DeliveryQueue, refused: RefusedInstances) -> None:
+    """Not before the start is complete and every worker has said what it has acknowledged."""
+    barriers = Barriers(queue, READY, refused)
+    asking, other = Worker(barriers), Worker(barriers)
+
+    def is_known() -> bool:
+        barriers.say_missing(asking.theirs, 7, 0)
+        answer = asking.hear()
+        return bool(answer["is_known"]) if "missing" in answer else is_known()
+
+    barriers.ask(asking.theirs, 7, Wanted(), lists=True)
+    assert not is_known()
+    barriers.complete()
+    assert not is_known()
+    barriers.flushed(other.theirs, other.hear()["flush"])
+    assert is_known()
+
+
 def test_what_is_pending_for_a_study_is_found_without_a_look_at_the_rest() -> None:
     class Looked(Wanted):
         looks = 0
