@@ -214,7 +214,7 @@ def test_what_is_known_is_missing_when_a_worker_does_not_answer(barriers: Barrie
 
 def test_whether_all_is_known_is_said(queue: DeliveryQueue, refused: RefusedInstances) -> None:
     """Not before the start is complete and every worker has said what it has acknowledged."""
-    barriers = Barriers(queue, READY, refused)
+    barriers = Barriers({ORTHANC: queue}.get, READY, refused)
     asking, other = Worker(barriers), Worker(barriers)
 
     def is_known() -> bool:
