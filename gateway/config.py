@@ -124,6 +124,8 @@ class GatewaySection(Section):
     state_directory: str = "/var/lib/dicom-gateway"
     database: DatabaseUrl | None = None
     virtual_env: str | None = None
+    # Read by orthanc_glue.py, inside Orthanc.
+    orthanc_scripts: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
     workers: Annotated[int, Field(ge=0, le=64)] = 0
     acknowledge: TransferMode | dict[AeTitle, TransferMode] = "Spooled"
     stored_deadline: Annotated[float, Field(gt=0, le=3600)] = 25.0
