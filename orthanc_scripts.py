@@ -211,7 +211,7 @@ def _caller():
 
 def _said(error):
     """An exception in one line, with the innermost place in a script."""
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _same_file(frame.filename, __file__)]
     place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}{': ' * bool(text)}{text}{place}"

@@ -1,4 +1,4 @@
-"""Sends each stable study to a modality; tells the instances that it has heard of."""
+"""Sends each stable study of one patient to a modality; tells the instances that it has heard of."""
 
 import json
 
@@ -9,7 +9,9 @@ STORED = []
 
 def on_change(change, level, resource):
     if change == orthanc.ChangeType.STABLE_STUDY:
-        orthanc.RestApiPost("/modalities/destination/store", resource)
+        study = json.loads(orthanc.RestApiGet(f"/studies/{resource}"))
+        if study["PatientMainDicomTags"]["PatientID"] == "ROUTED":
+            orthanc.RestApiPost("/modalities/destination/store", resource)
 
 
 def on_stored_instance(instance, identifier):
