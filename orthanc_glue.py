@@ -115,6 +115,7 @@ class Gateway:
             "content": self._configuration,
             "base_directory": str(self._base_directory),
             "authorization": self._authorization,
+            "is_changed_on_arrival": CALLBACKS.change_received,
         }
         lends_posts = self._may_lend_posts()
         delay = FIRST_RESTART_DELAY_S

@@ -76,6 +76,11 @@ class Callbacks:
         except RuntimeError as error:
             raise RuntimeError("import orthanc_glue before anything is registered with Orthanc") from error
 
+    @property
+    def change_received(self):
+        """Whether a script may change what Orthanc stores."""
+        return any(name == "RegisterReceivedInstanceCallback" for name, _where in self._registered)
+
     def why_not_to_post(self):
         """Which callbacks make it unsafe to post in-process, "" if none; from then on none of them is taken."""
         found = [f"{name} in {where}" for name, where in self._registered if name in CALLED_UNDER_A_LOCK]

@@ -203,6 +203,21 @@ def test_posting_through_the_plugin_is_replaced_where_it_could_hang_orthanc(orth
     assert orthanc.lookup(f"1.2.5.{PARALLEL - 1}") is not None
 
 
+def test_changed_instances_are_delivered_in_batches_and_again(orthanc: Orthanc) -> None:
+    before = len(orthanc.get("/origins"))
+    for _ in range(2):
+        with RawPeer(orthanc.dicom_port) as peer:
+            peer.associate()
+            for number in range(20):
+                uid = f"1.2.6.{number}"
+                content = image(uid, study="2.25.80", series="2.25.81", patient_id="CHANGEME")
+                assert peer.store(uid, content).status == 0
+            peer.release()
+        wait_until_drained(orthanc)
+    assert all(orthanc.lookup(f"1.2.6.{number}") for number in range(20))
+    assert len(orthanc.get("/origins")) == before + 40
+
+
 def test_storage_area_of_a_script_is_used(make_orthanc: MakeOrthanc, tmp_path: Path) -> None:
     forwarding = {**IMPATIENT, "Transport": "Plugin"}
     scripts = copied(tmp_path, "storage.py")
