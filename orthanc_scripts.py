@@ -40,7 +40,6 @@ DECISIONS = (
     "RegisterIncomingHttpRequestFilter",
     "RegisterReceivedInstanceCallback",
     "RegisterStorageArea",
-    "RegisterStorageArea2",
     "RegisterStorageArea3",
 )
 
@@ -202,7 +201,7 @@ def _decisions_in(path):
 
 def _kind(name):
     """RegisterStorageArea3 is a later form of RegisterStorageArea."""
-    return name.rstrip("23")
+    return name.rstrip("3")
 
 
 def _same_file(one, other):

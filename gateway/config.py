@@ -307,6 +307,11 @@ class Configuration(BaseModel):
         return self.has_orthanc and self.gateway.modalities_refresh > 0
 
     @property
+    def orthanc_scripts(self) -> list[Path]:
+        """The files that run inside Orthanc, beside the glue."""
+        return [self.path(name) for name in self.gateway.orthanc_scripts]
+
+    @property
     def workers(self) -> int:
         """Number of scp processes: `Workers`, or one per core, at most 4."""
         return self.gateway.workers or min(4, os.cpu_count() or 1)

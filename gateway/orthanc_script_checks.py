@@ -9,8 +9,7 @@ from gateway.config import Configuration
 
 def describe_orthanc_scripts(configuration: Configuration) -> Iterator[Line]:
     """Yield a line for each script, which says why if Orthanc could not load it."""
-    for name in configuration.gateway.orthanc_scripts:
-        path = configuration.path(name)
+    for path in configuration.orthanc_scripts:
         try:
             ast.parse(path.read_bytes(), str(path))
         except OSError as error:
