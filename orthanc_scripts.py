@@ -161,7 +161,7 @@ def _load(path):
         return
     name, folder = _free_name(path), str(path.parent)
     if folder not in sys.path:
-        # At the end, as the plugin does it: `random.py` beside a script must not take the place of Python's.
+        # Not first, where the plugin has its script's: `random.py` beside one script must not be Python's for all.
         sys.path.append(folder)
     loader = importlib.machinery.SourceFileLoader(name, str(path))
     # As a package, so that `from . import` finds the files beside it.
