@@ -3,8 +3,9 @@
 At ORTHANC_STARTED it starts the gateway as a child process of its own virtual environment, at ORTHANC_STOPPED it drains
 and stops it. In between it puts the gateway's log lines into Orthanc's log, lends `orthanc.RestApiPost` to the
 forwarder, says when a study is stable, with quotas tells what Orthanc deletes, and answers /storage-commitment/{uid}:
-the reports to Orthanc's own requests for storage commitment come to the gateway. It needs nothing but the standard
-library, so that the environment's packages never meet those of the user's own scripts, and no function that plugin 4.0
+the reports to Orthanc's own requests for storage commitment come to the gateway. It loads the user's own scripts
+(`OrthancScripts`), or one of them is `PythonScript` and imports it. It needs nothing but the standard library and
+orthanc_scripts.py, so that the environment's packages never meet those of scripts, and no function that plugin 4.0
 lacks.
 
 SPDX-License-Identifier: AGPL-3.0-or-later
@@ -21,6 +22,8 @@ import threading
 import time
 
 import orthanc
+
+import orthanc_scripts
 
 FIRST_RESTART_DELAY_S = 1.0
 LAST_RESTART_DELAY_S = 60.0
@@ -64,22 +67,24 @@ def virtual_environment(section, base_directory):
 
 def state_directory():
     """The folder with the gateway's sockets."""
-    section = json.loads(orthanc.GetConfiguration()).get("DicomGateway")
-    configured = section.get("StateDirectory") if isinstance(section, dict) else None
-    return configuration_directory() / (configured if isinstance(configured, str) else DEFAULT_STATE_DIRECTORY)
+    configured = SECTION.get("StateDirectory") if isinstance(SECTION, dict) else None
+    return BASE_DIRECTORY / (configured if isinstance(configured, str) else DEFAULT_STATE_DIRECTORY)
 
 
 class Gateway:
     """The child process and the threads that serve it."""
 
-    def __init__(self):
+    def __init__(self, configuration, base_directory):
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._process = None
         self._control = None
         self._thread = None
-        self._configuration = {}
         self._studies = None
+        self._configuration = configuration
+        self._base_directory = base_directory
+        # Now, not when it is needed: Orthanc takes a lock for it under which it calls scripts once it receives.
+        self._authorization = orthanc.GenerateRestApiAuthorizationToken()
         # What Orthanc deleted, while a gateway with quotas wants to know.
         self.deletions = None
 
@@ -118,21 +123,21 @@ class Gateway:
         return STOP_GRACE_S + (seconds if isinstance(seconds, (int, float)) else 10)
 
     def _run(self):
-        self._configuration = json.loads(orthanc.GetConfiguration())
-        base_directory = configuration_directory()
-        python = virtual_environment(self._configuration.get("DicomGateway"), base_directory)
+        python = virtual_environment(self._configuration.get("DicomGateway"), self._base_directory)
         if not python.exists():
             self._give_up(f"{python} does not exist: run 'make install', or set DicomGateway.VirtualEnv")
             return
         settings = {
             "content": self._configuration,
-            "base_directory": str(base_directory),
-            "authorization": orthanc.GenerateRestApiAuthorizationToken(),
+            "base_directory": str(self._base_directory),
+            "authorization": self._authorization,
+            "is_changed_on_arrival": CALLBACKS.change_received,
         }
+        lends_posts = self._may_lend_posts()
         delay = FIRST_RESTART_DELAY_S
         while not self._stopping.is_set():
             started = time.monotonic()
-            reason = self._run_once(python, settings)
+            reason = self._run_once(python, settings, lends_posts)
             if self._stopping.is_set():
                 return
             if reason is not None:
@@ -144,7 +149,21 @@ class Gateway:
             self._stopping.wait(delay)
             delay = min(LAST_RESTART_DELAY_S, delay * 2)
 
-    def _run_once(self, python, settings):
+    def _may_lend_posts(self):
+        """Whether the forwarder is to post through us: as it is configured, unless that could hang Orthanc."""
+        section = self._configuration.get("DicomGateway")
+        forwarding = section.get("Forwarding") if isinstance(section, dict) else None
+        if not isinstance(forwarding, dict) or forwarding.get("Transport") != "Plugin":
+            return False
+        reason = CALLBACKS.why_not_to_post()
+        if reason:
+            orthanc.LogWarning(
+                'DICOM gateway: instances are sent over HTTP in spite of Forwarding.Transport "Plugin", with which '
+                f"Orthanc could hang because of {reason}"
+            )
+        return not reason
+
+    def _run_once(self, python, settings, lends_posts):
         """One life of the child; the reason when it says that it cannot run."""
         control, their_control = socket.socketpair()
         posts, their_posts = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -166,7 +185,8 @@ class Gateway:
                 except OSError as error:
                     return f"cannot start {python}: {error}"
             threading.Thread(target=relay_log, args=(process.stderr,), daemon=True).start()
-            threading.Thread(target=lend_rest_api_post, args=(posts,), daemon=True).start()
+            if lends_posts:
+                threading.Thread(target=lend_rest_api_post, args=(posts,), daemon=True).start()
             if self._counts_quotas():
                 self.deletions = queue.SimpleQueue()
                 threading.Thread(target=tell_deletions, args=(self.deletions, changes), daemon=True).start()
@@ -175,7 +195,8 @@ class Gateway:
                 self._process, self._control = process, control
                 stopping = self._stopping.is_set()
             with contextlib.suppress(BrokenPipeError):
-                descriptors = {"control_fd": fds[0], "post_fd": fds[1], "changes_fd": fds[2], "studies_fd": fds[3]}
+                post_fd = fds[1] if lends_posts else None
+                descriptors = {"control_fd": fds[0], "post_fd": post_fd, "changes_fd": fds[2], "studies_fd": fds[3]}
                 process.stdin.write(json.dumps({**settings, **descriptors}).encode())
                 process.stdin.close()
             if stopping:
@@ -372,7 +393,10 @@ def answer_error(output, uri, method, error, details):
     output.SendHttpStatus(status, text, len(text))
 
 
-GATEWAY = Gateway()
+CONFIGURATION = json.loads(orthanc.GetConfiguration())
+SECTION = CONFIGURATION.get("DicomGateway")
+BASE_DIRECTORY = configuration_directory()
+GATEWAY = Gateway(CONFIGURATION, BASE_DIRECTORY)
 
 
 def on_change(change, level, resource):
@@ -389,6 +413,8 @@ def on_change(change, level, resource):
         GATEWAY.stop()
 
 
-orthanc.RegisterOnChangeCallback(on_change)
+CALLBACKS = orthanc_scripts.Callbacks(on_change, orthanc_scripts.gateway_script(SECTION, BASE_DIRECTORY))
+CALLBACKS.take_over()
 orthanc.RegisterRestCallback("/storage-commitment/([^/]+)", answer_commitment)
 orthanc.RegisterRestCallback("/storage-commitment/([^/]+)/remove", remove_committed)
+orthanc_scripts.load_all(orthanc_scripts.script_paths(SECTION, BASE_DIRECTORY))

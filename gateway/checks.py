@@ -15,6 +15,7 @@ from gateway.forwarding.endpoint import endpoint
 from gateway.forwarding.transports import HttpTransport, Unreachable
 from gateway.hl7_checks import describe_hl7
 from gateway.modalities import configured_modalities
+from gateway.orthanc_script_checks import describe_orthanc_scripts
 from gateway.quotas.options import QuotaRule
 from gateway.requirements import FatalError, check_requirements
 from gateway.spool import ORTHANC, Spool, destination_of
@@ -50,6 +51,7 @@ def describe(settings: Settings, configuration: Configuration) -> Iterator[Line]
     yield from _describe_tls(configuration)
     yield from _describe_users(configuration)
     yield from describe_hl7(configuration)
+    yield from describe_orthanc_scripts(configuration)
     yield Line(f"{len(configuration.transfer_syntaxes)} transfer syntaxes accepted, {configuration.workers} workers")
     yield Line(f"state directory {configuration.state_directory}")
     yield from _look_into_spool(configuration)

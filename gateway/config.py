@@ -125,6 +125,8 @@ class GatewaySection(Section):
     state_directory: str = "/var/lib/dicom-gateway"
     database: DatabaseUrl | None = None
     virtual_env: str | None = None
+    # Read by orthanc_glue.py, inside Orthanc.
+    orthanc_scripts: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
     workers: Annotated[int, Field(ge=0, le=64)] = 0
     acknowledge: TransferMode | dict[AeTitle, TransferMode] = "Spooled"
     stored_deadline: Annotated[float, Field(gt=0, le=3600)] = 25.0
@@ -305,6 +307,11 @@ class Configuration(BaseModel):
     def refreshes_modalities(self) -> bool:
         """Whether Orthanc is asked for its modalities again and again."""
         return self.has_orthanc and self.gateway.modalities_refresh > 0
+
+    @property
+    def orthanc_scripts(self) -> list[Path]:
+        """The files that run inside Orthanc, beside the glue."""
+        return [self.path(name) for name in self.gateway.orthanc_scripts]
 
     @property
     def workers(self) -> int:

@@ -1,5 +1,6 @@
 """What the documents say about options, statuses, verdicts and commands is what the code does."""
 
+import ast
 import json
 import re
 from collections.abc import Iterator
@@ -50,6 +51,7 @@ CONFIGURATION: Final = ROOT / "docs" / "configuration.md"
 OPERATIONS: Final = ROOT / "docs" / "operations.md"
 CONFORMANCE: Final = ROOT / "docs" / "conformance.md"
 HL7: Final = ROOT / "docs" / "hl7.md"
+SCRIPTS: Final = ROOT / "docs" / "scripts.md"
 
 ROOMS: Final = (
     "storage_commitment",
@@ -262,6 +264,22 @@ def test_character_sets_of_hl7_are_known() -> None:
         assert None not in {find_codec([name]) for name in names}
 
 
+def test_callbacks_inside_orthanc_of_scripts_are_those_of_the_code() -> None:
+    # Not imported: it needs Orthanc's module.
+    tables = {
+        statement.targets[0].id: ast.literal_eval(statement.value)
+        for statement in ast.parse((ROOT / "orthanc_scripts.py").read_text()).body
+        if isinstance(statement, ast.Assign)
+        and isinstance(statement.targets[0], ast.Name)
+        and statement.targets[0].id in ("DICOM_CALLBACKS", "NOTIFICATIONS", "DECISIONS")
+    }
+    described = {row[0].strip("`"): row[1] for row in rows(section(SCRIPTS, "## Inside Orthanc"))}
+    assert described.pop("RegisterRestCallback")
+    assert set(described) == {name for table in tables.values() for name in table}
+    assert {name for name, text in described.items() if "ignored" in text} == set(tables["DICOM_CALLBACKS"])
+    assert {name for name, text in described.items() if "each is called" in text} == set(tables["NOTIFICATIONS"])
+
+
 def code_of(document: Path) -> str:
     """All that is code in a document: indented lines and what stands in backquotes."""
     text = document.read_text()
@@ -342,4 +360,4 @@ def test_files_that_architecture_names_exist_and_all_are_named() -> None:
     text = section(ROOT / "docs" / "architecture.md", "## The rooms")
     named = set(re.findall(r"\b([a-z_0-9]+\.py)\b", text))
     files = {path.name for room in ROOMS for path in (ROOT / room).glob("*.py")}
-    assert named - {"orthanc_glue.py"} == {name for name in files if not name.startswith("__")}
+    assert named - {"orthanc_glue.py", "orthanc_scripts.py"} == {name for name in files if not name.startswith("__")}

@@ -38,7 +38,7 @@ def destinations(
     section = configuration.gateway.forwarding
     running: dict[str, Running] = {}
     if configuration.has_orthanc:
-        orthanc = Forwarder(spool, section, on_outcome, kept)
+        orthanc = Forwarder(spool, section, on_outcome, kept, is_changed=settings.is_changed_on_arrival)
         senders = _senders(settings, configuration)
         transport = HttpTransport(endpoint(settings, configuration))
         running[ORTHANC] = Running(

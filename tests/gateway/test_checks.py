@@ -219,3 +219,16 @@ def test_check_says_whether_there_is_a_worklist_and_where_its_files_are(tmp_path
     said = texts(report(tmp_path, Worklists={"Enable": True, "SaveInOrthancDatabase": True}))
     assert "worklist: on, no folder of files" in said
     assert "Worklists.SaveInOrthancDatabase: what Orthanc keeps there is not served" in said
+
+
+def test_scripts_inside_orthanc_are_read_and_not_run(tmp_path: Path) -> None:
+    (tmp_path / "good.py").write_text("raise SystemExit")
+    (tmp_path / "bad.py").write_text("import\n")
+    (tmp_path / "null.py").write_bytes(b"x = 1\0")
+    scripts = ["good.py", "bad.py", "null.py", "missing.py"]
+    lines = report(tmp_path, HttpPort=free_port(), DicomGateway={"OrthancScripts": scripts})
+    assert f"script {tmp_path}/good.py runs inside Orthanc" in texts(lines)
+    bad, null, missing = [text for text in problems(lines) if "OrthancScripts" in text]
+    assert f"{tmp_path}/bad.py is no Python file: line 1: " in bad
+    assert f"{tmp_path}/null.py is no Python file: " in null
+    assert f"cannot read {tmp_path}/missing.py: No such file or directory" in missing

@@ -1,0 +1,6 @@
+"""Cannot be loaded."""
+
+import orthanc
+
+orthanc.LogWarning("this far")
+raise KeyError("a mistake")

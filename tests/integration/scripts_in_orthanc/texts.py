@@ -1,0 +1,5 @@
+"""What `rest` imports from beside itself."""
+
+
+def LOUD(text):
+    return text.upper()
