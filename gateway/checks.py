@@ -81,8 +81,12 @@ def _storage_commitment(configuration: Configuration) -> Iterator[Line]:
     section = configuration.storage_commitment
     if section is None:
         return
-    verified = "files are read" if section.verify == "File" else "Orthanc's index is believed"
-    yield Line(f"storage commitment: on, {verified}")
+    verified = []
+    if configuration.has_orthanc:
+        verified.append("files are read" if section.verify == "File" else "Orthanc's index is believed")
+    if configuration.dicom_web_servers:
+        verified.append("DICOMweb servers are searched")
+    yield Line(f"storage commitment: on, {', '.join(verified)}")
 
 
 def _worklist(configuration: Configuration) -> Iterator[Line]:

@@ -340,10 +340,8 @@ class Configuration(BaseModel):
 
     @property
     def storage_commitment(self) -> StorageCommitmentSection | None:
-        """The options of storage commitment; None while it is off: no modality may use it, or there is no Orthanc."""
+        """The options of storage commitment; None while it is off: no modality may use it."""
         section, options = self.gateway.storage_commitment, self.orthanc
-        if not self.has_orthanc:
-            return None
         if section.enable is not None:
             return section if section.enable else None
         modalities = options.dicom_modalities.values()

@@ -13,13 +13,14 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from gateway import database
 from gateway.admission import Verb
 from gateway.archive.orthanc import Options, OrthancArchive
 from gateway.archive.rest import OrthancRest
+from gateway.archive.set_up import dicomweb_clients
 from gateway.child import Settings, read_settings
 from gateway.config import Configuration, Modality
 from gateway.database import Database, DatabaseError
@@ -43,10 +44,11 @@ from storage_commitment import orthanc_json, reports, store
 from storage_commitment.channel import SOCKET_NAME
 from storage_commitment.channel_server import Channel
 from storage_commitment.data_sets import STORAGE_COMMITMENT_PUSH_MODEL, FailureReason
+from storage_commitment.dicomweb_keeper import DicomWebKeeper
 from storage_commitment.reporter import DATABASE_RETRY_S, NotReported, Policy, Reporter
 from storage_commitment.store import Requester, Transaction
 from storage_commitment.undelivered import UndeliveredInstances
-from storage_commitment.verification import OrthancKeeper
+from storage_commitment.verification import Keeper, OrthancKeeper
 
 # As the forwarder: receiving comes first.
 NICENESS: Final = 5
@@ -124,14 +126,34 @@ def policy_of(section: StorageCommitmentSection) -> Policy:
     )
 
 
-def _keeper(settings: Settings, configuration: Configuration, section: StorageCommitmentSection) -> OrthancKeeper:
+def _keepers(
+    settings: Settings, configuration: Configuration, section: StorageCommitmentSection
+) -> Callable[[str], Keeper]:
+    """Who keeps what, by called AE title."""
+    deliveries = DeliveryClient(configuration.state_directory)
+    undelivered = UndeliveredInstances(Spool(configuration.state_directory))
+    orthanc = _orthanc_keeper(settings, configuration, section, deliveries, undelivered)
+    servers = {
+        title: DicomWebKeeper(client, deliveries, undelivered)
+        for title, client in dicomweb_clients(configuration).items()
+    }
+    return lambda called_ae_title: servers.get(configuration.server_title(called_ae_title) or "", orthanc)
+
+
+def _orthanc_keeper(
+    settings: Settings,
+    configuration: Configuration,
+    section: StorageCommitmentSection,
+    deliveries: DeliveryClient,
+    undelivered: UndeliveredInstances,
+) -> Keeper:
     where = dataclasses.replace(endpoint(settings, configuration), timeout_s=VERIFY_TIMEOUT_S)
     rest = OrthancRest(where, max(1, configuration.orthanc.http_threads_count // 12))
     return OrthancKeeper(
         OrthancArchive(rest, Options(configuration.orthanc.dicom_aet)),
         rest,
-        DeliveryClient(configuration.state_directory),
-        UndeliveredInstances(Spool(configuration.state_directory)),
+        deliveries,
+        undelivered,
         verify=section.verify,
     )
 
@@ -157,7 +179,6 @@ def main() -> None:
         on_received=lambda number: reporter.answered(number),
         report_of=lambda transaction_uid: _report_of(books, transaction_uid),
     )
-    keeper = _keeper(settings, configuration, section)
     contexts = ContextPolicy(
         configuration.transfer_syntaxes,
         unknown_sop_class_accepted=configuration.orthanc.unknown_sop_class_accepted,
@@ -165,7 +186,7 @@ def main() -> None:
     reporter = Reporter(
         books,
         gateway,
-        lambda _called_ae_title: keeper,
+        _keepers(settings, configuration, section),
         Sender(configuration, channel).send,
         lambda sop_class_uid: contexts.verb(sop_class_uid) is Verb.STORE,
         policy_of(section),

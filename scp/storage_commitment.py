@@ -59,7 +59,6 @@ class CommitmentService:
             raise ValueError("there is no storage commitment in this configuration")
         self._title_key = configuration.title_key
         self._same_association = frozenset(map(self._title_key, section.same_association))
-        self._server_title = configuration.server_title
         self._books = books
         self._gateway = gateway
         self._clock = clock
@@ -72,8 +71,6 @@ class CommitmentService:
         refusal = _check_instance(command)
         if refusal is None and command.action_type_id != REQUEST_STORAGE_COMMITMENT:
             refusal = Answer(Status.NO_SUCH_ACTION, f"action type {command.action_type_id} is not 1")
-        if refusal is None and self._server_title(request.called_ae_title) is not None:
-            refusal = Answer(Status.SOP_CLASS_NOT_SUPPORTED, "no storage commitment of DICOMweb servers")
         if refusal is not None:
             return Outcome(refusal)
         try:

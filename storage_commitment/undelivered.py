@@ -1,4 +1,4 @@
-"""Instances that were acknowledged and that Orthanc refused for good: the spool keeps them in `failed`."""
+"""Instances that were acknowledged and refused for good: the spool keeps them in `failed`."""
 
 import contextlib
 import os
@@ -17,12 +17,13 @@ class UndeliveredInstances:
         self._lock = threading.Lock()
         self._known: dict[str, str] = {}
 
-    def among(self, sop_instance_uids: Iterable[str]) -> set[str]:
-        """Those of `sop_instance_uids` of which an instance is kept in `failed`."""
+    def among(self, sop_instance_uids: Iterable[str], destination: str = ORTHANC) -> set[str]:
+        """Those of `sop_instance_uids` of which an instance for `destination` is kept in `failed`."""
         with self._lock:
-            names = [name for name in self._spool.names(self._spool.failed) if destination_of(name) == ORTHANC]
+            names = self._spool.names(self._spool.failed)
             self._known = {name: self._known.get(name) or self._read(name) for name in names}
-            return set(self._known.values()) & set(sop_instance_uids)
+            refused = {uid for name, uid in self._known.items() if destination_of(name) == destination}
+            return refused & set(sop_instance_uids)
 
     def _read(self, name: str) -> str:
         with contextlib.suppress(OSError, Part10Error):  # sent again, or discarded, just now

@@ -13,6 +13,7 @@ from gateway.archive.interface import SOP_INSTANCE_UID, ArchiveUnavailable, Inst
 from gateway.archive.orthanc import OrthancArchive
 from gateway.archive.rest import NOT_FOUND, OrthancRest
 from gateway.deliveries import DeliveryClient, Wanted
+from gateway.spool import ORTHANC
 from storage_commitment.data_sets import FailureReason, Reference
 from storage_commitment.undelivered import UndeliveredInstances
 
@@ -89,7 +90,7 @@ class OrthancKeeper:
         """See Keeper."""
         uids = [one.sop_instance_uid for one in references]
         # In this order: what is not pending any more is in Orthanc or in `failed` when these are looked at.
-        undelivered = self._not_delivered(uids)
+        undelivered = not_delivered(self._deliveries, uids)
         copies = self._copies(uids)
         refused = self._undelivered.among(uids)
         pending = undelivered - refused
@@ -110,22 +111,6 @@ class OrthancKeeper:
         if self._verify == "File":
             failures |= self._not_readable(to_verify)
         return Findings(failures, absent)
-
-    def _not_delivered(self, uids: Sequence[str]) -> frozenset[str]:
-        """What is acknowledged and still on its way, or was refused.
-
-        To ask makes the forwarder deliver it before all else.
-        """
-        deadline = time.monotonic() + DELIVERY_WAIT_S
-        found: set[str] = set()
-        for part in _parts(uids, WANTED_AT_ONCE):
-            wanted = frozenset(part)
-            remaining_s = max(SHORTEST_WAIT_S, deadline - time.monotonic())
-            late = self._deliveries.wait_and_list(Wanted(sop_instance_uids=wanted), remaining_s, must_know=True)
-            if late is None:
-                raise ArchiveUnavailable("the forwarder does not say what is not delivered yet")
-            found |= wanted.intersection(identifiers[0] for identifiers in late)
-        return frozenset(found)
 
     def _copies(self, uids: Sequence[str]) -> dict[str, list[InstanceReference]]:
         """What Orthanc has, by SOP Instance UID: of one instance several copies under different patients, say."""
@@ -188,6 +173,24 @@ class OrthancKeeper:
             while piece := response.read(PIECE_BYTES):
                 size += len(piece)
         return _File.READABLE if response.status == _OK and size == instance.size_bytes else _File.UNREADABLE
+
+
+def not_delivered(deliveries: DeliveryClient, uids: Sequence[str], destination: str = ORTHANC) -> frozenset[str]:
+    """What is acknowledged and still on its way, or was refused; by SOP Instance UID.
+
+    To ask makes the forwarder deliver it before all else. Raises ArchiveUnavailable.
+    """
+    deadline = time.monotonic() + DELIVERY_WAIT_S
+    found: set[str] = set()
+    for part in _parts(uids, WANTED_AT_ONCE):
+        wanted = frozenset(part)
+        remaining_s = max(SHORTEST_WAIT_S, deadline - time.monotonic())
+        query = Wanted(sop_instance_uids=wanted, destination=destination)
+        late = deliveries.wait_and_list(query, remaining_s, must_know=True)
+        if late is None:
+            raise ArchiveUnavailable("the forwarder does not say what is not delivered yet")
+        found |= wanted.intersection(identifiers[0] for identifiers in late)
+    return frozenset(found)
 
 
 def _parts(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
