@@ -240,18 +240,6 @@ def test_request_between_the_pdus_of_a_command_is_answered_after_it(gateway: Gat
         peer.release()
 
 
-def test_dicomweb_server_is_not_asked_and_so_nothing_is_promised(start_gateway: StartGateway) -> None:
-    running = start_gateway(
-        DicomModalities={"m": ["MODALITY", "127.0.0.1", NOBODY_LISTENS]},
-        DicomGateway={"DicomWebServers": {"WEB": {"Url": "http://127.0.0.1:9/dicom-web"}}},
-    )
-    with RawPeer(running.dicom_port) as peer:
-        peer.associate([CONTEXT], calling="MODALITY", called="WEB")
-        response = ask(peer, "1.2.55", ct_of("1.2.3"))
-        assert (response.status, response.comment) == (0x0122, "no storage commitment of DICOMweb servers")
-        peer.release()
-
-
 def test_association_that_may_get_its_report_may_not_be_silent_for_longer_than_others(
     start_gateway: StartGateway,
 ) -> None:

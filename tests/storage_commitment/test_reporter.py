@@ -337,15 +337,20 @@ def test_database_that_fails_is_waited_for(bench: Bench, monkeypatch: pytest.Mon
     bench.shelf.there = {"1.2.3"}
     number = bench.ask("1.2.1", ["1.2.3"])
 
+    has_begun = threading.Event()
+
     class Breaking:
         def examine(self, references: Sequence[Reference], *, is_final: bool) -> Findings:
+            assert has_begun.wait(DEADLINE_S)
             with bench.books.write() as connection:
                 connection.exec_driver_sql("ALTER TABLE commitment_transactions RENAME TO away")
             return Findings()
 
     bench.reporter._keeper = lambda called: Breaking()
     bench.now += 2 * SECOND
-    for thread in bench.reporter.step():
+    begun = bench.reporter.step()
+    has_begun.set()
+    for thread in begun:
         thread.join(DEADLINE_S)
     assert bench.reports == []
     with bench.books.write() as connection:
