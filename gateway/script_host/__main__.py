@@ -65,7 +65,7 @@ def main() -> None:
     if script is None:
         raise RuntimeError("there is no script in this configuration")
     limit_memory(options.maximum_memory)
-    registrations, turns = Registrations(), Turns()
+    registrations, turns = Registrations(), Turns(options)
     server = Server(socket_path(configuration.state_directory), registrations, turns)
     threading.Thread(target=_stop_when_told, args=(control,), name="script-control", daemon=True).start()
     threading.Thread(target=turns.watch, name="script-turns", daemon=True).start()

@@ -18,12 +18,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.log import get_logger
+from gateway.log import STANDARD_ERROR_FD, get_logger
 from gateway.script_host.kinds import Kind
+from gateway.script_options import ScriptOptions
 
 TICK_S: Final = 0.5
-# The interpreter lock cannot be had for so long: no callback of any kind can run.
-LOCK_TIMEOUT_S: Final = 15.0
+# The interpreter lock cannot be had for longer than any call may take: no callback of any kind can run.
+MINIMUM_LOCK_TIMEOUT_S: Final = 4.0
 INTERRUPT_GRACE_S: Final = 2.0
 # Threads that are left behind while a move keeps the process from being replaced.
 MAXIMUM_LEFT_BEHIND: Final = 16
@@ -60,7 +61,9 @@ def remaining_s(otherwise: float) -> float:
 class Turns:
     """Who may call the script, and for how long."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: ScriptOptions) -> None:
+        shortest_s = min(kind.limit_s(options) for kind in Kind)
+        self._lock_timeout_s = max(MINIMUM_LOCK_TIMEOUT_S, shortest_s) + INTERRUPT_GRACE_S
         self._guard = threading.Lock()
         self._locks = {kind: threading.Lock() for kind in Kind if kind.is_serial}
         self._running: set[_Running] = set()
@@ -121,7 +124,7 @@ class Turns:
     def watch(self) -> None:
         """Look after the calls, for ever."""
         while True:
-            faulthandler.dump_traceback_later(LOCK_TIMEOUT_S, exit=True)
+            faulthandler.dump_traceback_later(self._lock_timeout_s, exit=True, file=STANDARD_ERROR_FD)
             time.sleep(TICK_S)
             now = time.monotonic()
             with self._guard:

@@ -99,11 +99,11 @@ def decoded_frame(file: DicomFile, index: int) -> Image:
     """A frame, decompressed, colors as RGB. Raises OrthancException for what pydicom cannot decode here."""
     _check(file, index)
     # Imported here: most scripts decode nothing, and NumPy takes a while.
-    from pydicom.pixels import pixel_array
+    from pydicom.pixels.utils import pixel_array
 
     try:
         pixels = pixel_array(file.data_set, index=index)
-    except Exception as error:
+    except Exception as error:  # decoders raise whatever they like about data from outside
         raise OrthancException(INTERNAL_ERROR[0], f"{INTERNAL_ERROR[1]}: {error}") from error
     formats = {
         ("u", 1, 2): GRAYSCALE_8,
