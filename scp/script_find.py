@@ -8,6 +8,7 @@ from typing import Final
 from gateway.matching.keys import InvalidQuery
 from gateway.script_host.client import ScriptClient, ScriptFailed, ScriptUnavailable
 from gateway.script_host.kinds import Kind
+from gateway.script_host.packets import Broken
 from scp.command_set import Command
 from scp.find import Answers, FindOperation, Incomplete, NoAnswers
 from scp.questions import Asking, Question, question_of
@@ -49,7 +50,7 @@ class ScriptedQueries:
                 while "more" in packet.header:
                     packet = call.receive()
                     yield from _cut(packet.payload, packet.header["lengths"])
-        except ScriptUnavailable as error:
+        except (ScriptUnavailable, Broken) as error:
             raise NoAnswers(str(error)) from error
         except ScriptFailed as error:
             # As Orthanc: an exception in a callback is 0xC000, and none of its answers is sent.

@@ -138,6 +138,8 @@ class Call:
         self._kind = kind
         self._connection = client.connection(deadline)
         self._deadline: float | None = deadline
+        # Whether the script has seen anything of this conversation: until then it may be repeated.
+        self._is_begun = False
         self._is_sound = True
 
     def __enter__(self) -> Call:
@@ -147,34 +149,26 @@ class Call:
         self.close()
 
     def ask(self, header: dict[str, Any], payload: bytes = b"", fds: Sequence[int] = ()) -> Packet:
-        """Send a request and return its answer, which came in time. Raises ScriptFailed."""
-        self.send(header, payload, fds)
-        return self.receive()
+        """Send a request and return its answer, which came in time. Raises ScriptFailed.
 
-    def send(self, header: dict[str, Any], payload: bytes = b"", fds: Sequence[int] = ()) -> None:
-        """Send a request. Raises ScriptUnavailable."""
-        if not self._is_sound:
-            raise ScriptUnavailable("the script has lost this call")
-        if self._deadline is None:
-            self._deadline = time.monotonic() + self._kind.limit_s(self._client.options)
-        remaining_s = self._remaining_s()
-        try:
-            self._connection.settimeout(remaining_s)
-            send(self._connection, {"call": self._kind.text, "limit": remaining_s, **header}, payload, fds)
-        except TimeoutError as error:
-            raise self._broken(self._too_late()) from error
-        except Broken as error:
-            raise self._broken(f"the script's process has ended: {error}") from error
+        A process that ends before it has begun with the call is waited for, and asked again when it is back.
+        """
+        while True:
+            try:
+                self._send(header, payload, fds)
+                return self.receive()
+            except Broken as error:
+                if self._is_begun or not self._is_sound:
+                    raise self._broken("the script's process ended during the call") from error
+                self._connection.close()
+                self._connection = self._client.connection(self._deadline or 0.0)
 
     def receive(self) -> Packet:
-        """The next packet of the answer. Raises ScriptFailed."""
-        try:
-            self._connection.settimeout(self._remaining_s())
-            packet = receive(self._connection)
-        except TimeoutError as error:
-            raise self._broken(self._too_late()) from error
-        except Broken as error:
-            raise self._broken("the script's process ended during the call") from error
+        """The next packet of the answer. Raises ScriptFailed, Broken."""
+        packet = self._receive()
+        while "begun" in packet.header:
+            self._is_begun = True
+            packet = self._receive()
         if "more" not in packet.header:
             self._deadline = None
         if "failed" in packet.header:
@@ -197,11 +191,30 @@ class Call:
             self._connection.close()
         self._is_sound = False
 
+    def _send(self, header: dict[str, Any], payload: bytes, fds: Sequence[int]) -> None:
+        if not self._is_sound:
+            raise ScriptUnavailable("the script has lost this call")
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self._kind.limit_s(self._client.options)
+        remaining_s = self._remaining_s()
+        self._connection.settimeout(remaining_s)
+        try:
+            send(self._connection, {"call": self._kind.text, "limit": remaining_s, **header}, payload, fds)
+        except TimeoutError as error:
+            raise self._too_late() from error
+
+    def _receive(self) -> Packet:
+        self._connection.settimeout(self._remaining_s())
+        try:
+            return receive(self._connection)
+        except TimeoutError as error:
+            raise self._too_late() from error
+
     def _remaining_s(self) -> float:
         return max(0.001, (self._deadline or 0.0) - time.monotonic())
 
-    def _too_late(self) -> str:
-        return f"no answer within {self._kind.limit_s(self._client.options):g} s"
+    def _too_late(self) -> ScriptUnavailable:
+        return self._broken(f"no answer within {self._kind.limit_s(self._client.options):g} s")
 
     def _broken(self, reason: str) -> ScriptUnavailable:
         self._is_sound = False

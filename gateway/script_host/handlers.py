@@ -23,7 +23,7 @@ from gateway.script_host.api.queries import (
     WorklistQuery,
 )
 from gateway.script_host.kinds import Kind
-from gateway.script_host.packets import Broken, Packet, mapped
+from gateway.script_host.packets import Packet, mapped
 from gateway.script_host.registrations import Registration, Registrations
 from gateway.script_host.server import Conversation, Handler, Refused
 
@@ -152,6 +152,7 @@ class Handlers:
                 self._apply(conversation, lambda: apply(driver))
             finally:
                 self._free(conversation, limit_s, lambda: free(driver))
+        conversation.answer({"freed": True})
 
     @staticmethod
     def _apply(conversation: Conversation, apply: Callable[[], Any]) -> None:
@@ -171,10 +172,6 @@ class Handlers:
             conversation.perform(Kind.MOVE, limit_s, free)
         except Refused as error:
             self._log.warning("the free function of a move failed", reason=str(error))
-        try:
-            conversation.answer({"freed": True})
-        except Broken:
-            return  # the requester has gone: that is why
 
     def _commit(self, conversation: Conversation, packet: Packet) -> None:
         """setup once, lookup for each instance; an exception in lookup is a failure of that instance."""

@@ -26,6 +26,7 @@ TICK_S: Final = 0.5
 # The interpreter lock cannot be had for longer than any call may take: no callback of any kind can run.
 MINIMUM_LOCK_TIMEOUT_S: Final = 4.0
 INTERRUPT_GRACE_S: Final = 2.0
+FAILURE_LOG_INTERVAL_S: Final = 10.0
 # Threads that are left behind while a move keeps the process from being replaced.
 MAXIMUM_LEFT_BEHIND: Final = 16
 # EX_TEMPFAIL: the supervisor starts it again.
@@ -69,6 +70,7 @@ class Turns:
         self._running: set[_Running] = set()
         self._moves = 0
         self._is_to_end = ""
+        self._log_again_at: dict[Kind, float] = {}
         self._log = get_logger()
 
     @contextlib.contextmanager
@@ -120,6 +122,15 @@ class Turns:
         with self._guard:
             self._is_to_end = self._is_to_end or reason
         self._end_if_idle()
+
+    def log_failure(self, kind: Kind, error: BaseException) -> None:
+        """Write where a callback failed, not for each of thousands: those who called know that it did."""
+        now = time.monotonic()
+        with self._guard:
+            if now < self._log_again_at.get(kind, 0.0):
+                return
+            self._log_again_at[kind] = now + FAILURE_LOG_INTERVAL_S
+        self._log.error("a callback of the script failed", callback=kind.text, exc_info=error)
 
     def watch(self) -> None:
         """Look after the calls, for ever."""

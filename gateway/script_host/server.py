@@ -39,13 +39,20 @@ class Conversation:
     def __init__(self, connection: socket.socket, turns: Turns) -> None:
         self._connection = connection
         self._turns = turns
+        # Whether the caller knows that the script has been called.
+        self._is_begun = False
         self._log = get_logger()
 
     def perform(self, kind: Kind, limit_s: float, function: Callable[[], Any]) -> Any:
         """Call a function of the script, in its turn. Raises Refused for whatever goes wrong in it."""
         try:
             with self._turns.turn(kind, limit_s):
+                if not self._is_begun:
+                    self._is_begun = True
+                    self.answer({"begun": True})
                 return function()
+        except Broken:
+            raise
         except NoTurn as error:
             raise Refused(str(error), unavailable=True) from error
         except TooLate as error:
@@ -55,7 +62,7 @@ class Conversation:
             self._turns.end_soon("it has no memory left")
             raise Refused(f"the {kind.text} callback: MemoryError", unavailable=True) from error
         except BaseException as error:
-            self._log.error("a callback of the script failed", callback=kind.text, exc_info=error)
+            self._turns.log_failure(kind, error)
             raise Refused(f"the {kind.text} callback: {described(error)}") from error
 
     def move(self) -> Any:
@@ -68,6 +75,10 @@ class Conversation:
             send(self._connection, header, payload)
         except TimeoutError as error:
             raise Broken("the caller does not listen") from error
+
+    def begin(self) -> None:
+        """What follows is a call of its own."""
+        self._is_begun = False
 
     def next(self) -> Packet:
         """The next request. Raises Broken at the end of the conversation."""
@@ -134,6 +145,7 @@ class Server:
 
     def _call(self, conversation: Conversation, packet: Packet) -> None:
         kind = Kind.of(packet.header["call"])
+        conversation.begin()
         try:
             if self._registrations.of(kind) is None:
                 raise Refused(f"the script has no {kind.text} callback any more")
