@@ -7,7 +7,6 @@ control socket, or its end, means stop.
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import socket
 import sys
@@ -16,40 +15,20 @@ import time
 from typing import Final
 
 from gateway.character_sets import of_orthanc
-from gateway.child import Settings, read_settings
-from gateway.config import Configuration
-from gateway.forwarding.endpoint import endpoint
+from gateway.child import read_settings
 from gateway.log import get_logger
 from gateway.script_host import output
-from gateway.script_host.api.module import Surroundings, make_module
-from gateway.script_host.api.rest import RestApi
+from gateway.script_host.api.module import make_module
 from gateway.script_host.handlers import Handlers
 from gateway.script_host.loading import CannotLoad, load
 from gateway.script_host.packets import socket_path
+from gateway.script_host.process import limit_memory, surroundings
 from gateway.script_host.registrations import Registrations
 from gateway.script_host.running import EXIT_REPLACE, Turns
 from gateway.script_host.server import Server
 
 # Why a script cannot be loaded may pass: Orthanc does not answer yet, say. Until then callers hear the reason at once.
 LOAD_RETRY_S: Final = 10.0
-
-
-def surroundings(settings: Settings, configuration: Configuration, registrations: Registrations) -> Surroundings:
-    """What the module of the script works with."""
-    options = configuration.orthanc
-    return Surroundings(
-        registrations=registrations,
-        rest=RestApi(endpoint(settings, configuration)),
-        content=settings.content,
-        default_encoding=of_orthanc(options.default_encoding),
-        case_sensitive_pn=options.case_sensitive_pn,
-    )
-
-
-def limit_memory(maximum_bytes: int) -> None:
-    """What is too much raises MemoryError in the script; 0 is no limit."""
-    if maximum_bytes:
-        resource.setrlimit(resource.RLIMIT_AS, (maximum_bytes, maximum_bytes))
 
 
 def main() -> None:

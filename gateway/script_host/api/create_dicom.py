@@ -11,6 +11,7 @@ import uuid
 from typing import Any, Final
 
 import pydicom
+from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
@@ -93,7 +94,7 @@ def _element(tag: int, value: Any, decodes_uris: bool, creator: str) -> DataElem
         return DataElement(tag, vr, _decoded(uri[2]))
     if vr in _BINARY:
         return DataElement(tag, vr, value.encode("utf-8"))
-    return DataElement(tag, vr, _converted(vr, value))
+    return DataElement(tag, vr, _converted(vr, value), validation_mode=IGNORE)
 
 
 def _vr(tag: int) -> str:

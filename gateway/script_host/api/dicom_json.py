@@ -20,7 +20,7 @@ from gateway.matching.attributes import TEXT_VRS, is_private, is_private_creator
 from gateway.matching.identifier import NUMBER_FORMATS
 from gateway.script_host.api.dictionary import UNKNOWN_NAME, tag_name
 from gateway.script_host.api.errors import PARAMETER_OUT_OF_RANGE, OrthancException
-from gateway.script_host.api.files import PIXEL_DATA, DicomFile
+from gateway.script_host.api.files import PIXEL_DATA, DicomFile, little_endian
 
 # DicomToJsonFormat
 FULL: Final = 1
@@ -48,6 +48,7 @@ DEFAULT_FLAGS: Final = (
 )
 MAXIMUM_LENGTH: Final = 256
 
+_UNDEFINED_LENGTH: Final = 0xFFFF_FFFF
 _SPECIFIC_CHARACTER_SET: Final = 0x0008_0005
 _BINARY_VRS: Final = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "UN"))
 _LATIN_1: Final = CharacterSet(("ISO_IR 100",))
@@ -122,13 +123,20 @@ def _element(data_set: Dataset, tag: BaseTag, order: str, character_set: Charact
         return "Sequence", [_data_set(item, order, character_set, options) for item in items]
     value = _bytes(data_set, tag)
     if vr in _BINARY_VRS:
-        return _binary(value or b"", options)
+        if tag == PIXEL_DATA and _is_encapsulated(data_set.get_item(tag)):
+            return "Null", None
+        return _binary(little_endian(value or b"", vr, order), options)
     text = _converted(data_set, tag) if value is None else _text(value, vr, order, character_set)
     if not text and (vr in NUMBER_FORMATS or vr == "AT"):
         return "Null", None
     if options.maximum_length and len(text.encode()) > options.maximum_length:
         return "TooLong", None
     return "String", text
+
+
+def _is_encapsulated(element: Any) -> bool:
+    """Of an undefined length (PS3.5 A.4), read or decoded."""
+    return getattr(element, "length", 0) == _UNDEFINED_LENGTH or bool(getattr(element, "is_undefined_length", False))
 
 
 def _binary(value: bytes, options: JsonOptions) -> tuple[str, str | None]:

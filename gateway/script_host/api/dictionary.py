@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pydicom.datadict import dictionary_VM, dictionary_VR, get_entry, keyword_for_tag, tag_for_keyword
+from pydicom.datadict import (
+    dictionary_has_tag,
+    dictionary_VM,
+    dictionary_VR,
+    get_entry,
+    keyword_for_tag,
+    tag_for_keyword,
+)
 
 from gateway.matching.attributes import is_private, is_private_creator
 from gateway.script_host.api.enumerations import ENUMERATIONS
@@ -39,15 +46,14 @@ def tag_of(name: str) -> int | None:
 def look_up(name: str) -> dict[str, int]:
     """LookupDictionary. Raises TypeError for a name that is none, as the plugin does."""
     tag = tag_of(name)
-    try:
-        vr, multiplicity = dictionary_VR(tag or 0)[:2], dictionary_VM(tag or 0)
-    except KeyError as error:
-        raise TypeError(f"Unknown DICOM tag: {name}") from error
+    if tag is None or not dictionary_has_tag(tag):
+        raise TypeError(f"Unknown DICOM tag: {name}")
+    vr, multiplicity = dictionary_VR(tag)[:2], dictionary_VM(tag)
     least, _, most = multiplicity.partition("-")
     representations = ENUMERATIONS["ValueRepresentation"]
     return {
-        "Group": (tag or 0) >> 16,
-        "Element": (tag or 0) & 0xFFFF,
+        "Group": tag >> 16,
+        "Element": tag & 0xFFFF,
         "ValueRepresentation": representations.get(vr, representations["UN"]),
         "MinMultiplicity": int(least),
         # 0 is any number.

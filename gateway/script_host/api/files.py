@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from array import array
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -35,6 +36,15 @@ class DicomFile:
     def order(self) -> str:
         """The byte order, for struct."""
         return ">" if self.transfer_syntax_uid == "1.2.840.10008.1.2.2" else "<"
+
+
+def little_endian(value: bytes, vr: str, order: str) -> bytes:
+    """Words as Orthanc has them in memory."""
+    if order == "<" or vr != "OW":
+        return value
+    words = array("H", value[: len(value) // 2 * 2])
+    words.byteswap()
+    return words.tobytes()
 
 
 def read_file(content: Any) -> DicomFile:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.character_sets import CharacterSet
 from gateway.matching.attributes import Attributes, Element
-from gateway.matching.identifier import read_keys
+from gateway.matching.identifier import SPECIFIC_CHARACTER_SET, read_keys
 from gateway.matching.keys import InvalidQuery, Key
 from gateway.matching.matcher import Matcher
 from gateway.script_host.api.errors import BAD_FILE_FORMAT, OrthancException
@@ -52,7 +52,7 @@ class _Tests:
     """One level of keys."""
 
     def __init__(self, keys: tuple[Key, ...], *, case_sensitive_pn: bool) -> None:
-        flat = [key for key in keys if key.vr != "SQ"]
+        flat = [key for key in keys if key.vr != "SQ" and key.tag != SPECIFIC_CHARACTER_SET and key.tag & 0xFFFF]
         self._tags = frozenset(key.tag for key in keys)
         self._matcher = Matcher(flat, case_sensitive_pn=case_sensitive_pn)
         self._sequences = {

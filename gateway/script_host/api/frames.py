@@ -15,7 +15,7 @@ from gateway.script_host.api.errors import (
     PARAMETER_OUT_OF_RANGE,
     OrthancException,
 )
-from gateway.script_host.api.files import DicomFile
+from gateway.script_host.api.files import DicomFile, little_endian
 
 # PixelFormat
 GRAYSCALE_8: Final = 1
@@ -92,6 +92,7 @@ def raw_frame(file: DicomFile, index: int) -> bytes:
         raise OrthancException(*BAD_FILE_FORMAT) from error
     if len(data) < size * count:
         raise OrthancException(*BAD_FILE_FORMAT)
+    data = little_endian(data, str(file.data_set["PixelData"].VR), file.order)
     return bytes(data[size * index : size * (index + 1)])
 
 
@@ -117,6 +118,8 @@ def decoded_frame(file: DicomFile, index: int) -> Image:
     wanted = formats.get((pixels.dtype.kind, pixels.dtype.itemsize, pixels.ndim))
     if wanted is None:
         raise OrthancException(*INTERNAL_ERROR)
+    if file.data_set.get("BitsAllocated") == 1:
+        pixels = pixels * 255  # as Orthanc shows them
     height, width = pixels.shape[:2]
     return Image(int(width), int(height), wanted, pixels.astype(pixels.dtype.newbyteorder("<")).tobytes())
 
@@ -134,4 +137,4 @@ def _check(file: DicomFile, index: int) -> int:
 def _frame_bytes(file: DicomFile) -> int:
     data_set = file.data_set
     samples = int(data_set.get("SamplesPerPixel", 1))
-    return int(data_set.Rows) * int(data_set.Columns) * samples * (int(data_set.BitsAllocated) + 7) // 8
+    return int(data_set.Rows) * int(data_set.Columns) * samples * int(data_set.BitsAllocated) // 8

@@ -152,7 +152,7 @@ def _general_functions(surroundings: Surroundings) -> dict[str, Any]:
 
     return {
         "ComputeMd5": lambda buffer: hashlib.md5(buffer, usedforsecurity=False).hexdigest(),
-        "ComputeSha1": lambda buffer: hashlib.sha1(buffer, usedforsecurity=False).hexdigest(),
+        "ComputeSha1": _sha1,
         "GenerateUuid": lambda: str(uuid.uuid4()),
         "GetConfiguration": lambda: json.dumps(surroundings.content, indent=3),
         "LogError": lambda message: log.error("script", text=_text(message)),
@@ -160,6 +160,12 @@ def _general_functions(surroundings: Surroundings) -> dict[str, Any]:
         "LogMessage": log_message,
         "LogWarning": lambda message: log.warning("script", text=_text(message)),
     }
+
+
+def _sha1(buffer: bytes) -> str:
+    """In five groups, as Orthanc writes its identifiers."""
+    digits = hashlib.sha1(buffer, usedforsecurity=False).hexdigest()
+    return "-".join(digits[start : start + 8] for start in range(0, len(digits), 8))
 
 
 def _text(message: str) -> str:

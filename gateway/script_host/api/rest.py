@@ -23,7 +23,7 @@ class RestApi:
     """Used by all threads of a script."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._transport = HttpTransport(replace(endpoint, timeout_s=TIMEOUT_S), CONNECTIONS)
 
     def get(self, uri: str) -> bytes:
@@ -75,7 +75,7 @@ class RestApi:
             with self._transport.request(method, uri, body, remaining_s(TIMEOUT_S)) as response:
                 content = response.read(decode_content=True)
         except Unreachable as error:
-            raise OrthancException(NETWORK_PROTOCOL, f"Orthanc at {self._endpoint.url}: {error}") from error
+            raise OrthancException(NETWORK_PROTOCOL, f"Orthanc at {self.endpoint.url}: {error}") from error
         if response.status != _OK:
             raise OrthancException(*_error(content))
         return content
