@@ -19,6 +19,7 @@ from gateway.child import read_settings
 from gateway.log import get_logger
 from gateway.script_host import output
 from gateway.script_host.api.module import make_module
+from gateway.script_host.changes import ChangeFollower
 from gateway.script_host.handlers import Handlers
 from gateway.script_host.loading import CannotLoad, load
 from gateway.script_host.packets import socket_path
@@ -46,13 +47,15 @@ def main() -> None:
     limit_memory(options.maximum_memory)
     registrations, turns = Registrations(), Turns(options)
     server = Server(socket_path(configuration.state_directory), registrations, turns)
-    threading.Thread(target=_stop_when_told, args=(control,), name="script-control", daemon=True).start()
+    followers: list[ChangeFollower] = []
+    threading.Thread(target=_stop_when_told, args=(control, followers), name="script-control", daemon=True).start()
     threading.Thread(target=turns.watch, name="script-turns", daemon=True).start()
     alarm = threading.Timer(options.load_timeout, _give_up_loading, (options.load_timeout,))
     alarm.daemon = True
     alarm.start()
+    made = surroundings(settings, configuration, registrations)
     try:
-        load(script, make_module(surroundings(settings, configuration, registrations)))
+        load(script, make_module(made))
     except CannotLoad as error:
         alarm.cancel()
         get_logger().error("the script cannot be loaded: what it might decide is refused", reason=str(error))
@@ -68,11 +71,16 @@ def main() -> None:
     server.open(handlers.by_kind())
     names = [registration.name for kind in registrations.kinds if (registration := registrations.of(kind))]
     get_logger().info("the script is loaded", file=script.name, callbacks=", ".join(sorted(names)) or "none")
+    if registrations.on_change is not None:
+        followers.append(ChangeFollower(made.rest, registrations.on_change))
+        followers[0].start()
     threading.Event().wait()
 
 
-def _stop_when_told(control: socket.socket) -> None:
-    control.recv(16)
+def _stop_when_told(control: socket.socket, followers: list[ChangeFollower]) -> None:
+    if control.recv(16):  # else the supervisor is dead
+        for follower in followers:
+            follower.stop()
     os._exit(0)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom.data import get_testdata_file
 
 from tests.integration.gateways import ct
 from tests.support.orthanc import Orthanc
@@ -103,6 +104,14 @@ def Free(driver):
     note('free')
 
 orthanc.RegisterMoveCallback2(Create, Size, Apply, Free)
+
+def OnChange(changeType, level, resource):
+    names = dict((value, name) for name, value in vars(orthanc.ChangeType).items() if name.isupper())
+    with open(os.path.join(FOLDER, 'changes'), 'a') as file:
+        file.write('%s %d %s\\n' % (names[changeType], level, resource))
+    raise ValueError('each time')
+
+orthanc.RegisterOnChangeCallback(OnChange)
 
 def Filter(instance):
     if instance.GetInstanceRemoteAet() == 'HANG':
@@ -217,6 +226,14 @@ WORKLIST_KEYS = (
     "(0040,0100)[0].ScheduledStationAETitle=CT1",
     "(0040,0100)[0].ScheduledProcedureStepID",
 )
+
+
+def test_changes_of_orthanc_are_told(scripted: Gateway, orthanc: Orthanc, folder: Path) -> None:
+    file = folder / "changes"
+    wait_until(lambda: file.exists() and "ORTHANC_STARTED 4 " in file.read_text(), TIMEOUT_S, "no start")
+    identifier = orthanc.post("/instances", Path(str(get_testdata_file("CT_small.dcm"))).read_bytes())["ID"]
+    wait_until(lambda: f"NEW_INSTANCE 3 {identifier}" in file.read_text(), TIMEOUT_S, lambda: file.read_text())
+    assert "NEW_STUDY 1 " in file.read_text()
 
 
 def test_worklist_callback_serves_a_folder(scripted: Gateway, calls: Any) -> None:
