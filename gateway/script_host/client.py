@@ -177,6 +177,10 @@ class Call:
             raise failure(str(packet.header["failed"]))
         return packet
 
+    def extend(self) -> None:
+        """The next packet may take as long as a whole call."""
+        self._deadline = time.monotonic() + self._kind.limit_s(self._client.options)
+
     def interrupt(self) -> None:
         """Let the thread that waits for an answer go; the host is told by the end of the connection."""
         self._is_sound = False
