@@ -229,7 +229,8 @@ class Supervisor:
         self._start_with_control(process, "worklist", [] if studies_fd is None else [studies_fd])
 
     def _start_script(self, process: Process) -> None:
-        self._start_with_control(process, "gateway.script_host", [])
+        events_fd = self._settings.events_fd
+        self._start_with_control(process, "gateway.script_host", [] if events_fd is None else [events_fd])
 
     def _start_storage_commitment(self, process: Process) -> None:
         self._start_with_control(process, "scp.commitment_reporter", [])

@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import time
+from functools import partial
 from typing import Final
 
 from gateway.character_sets import of_orthanc
@@ -19,7 +20,7 @@ from gateway.child import read_settings
 from gateway.log import get_logger
 from gateway.script_host import output
 from gateway.script_host.api.module import make_module
-from gateway.script_host.changes import ChangeFollower
+from gateway.script_host.changes import ChangeFollower, logged, relayed
 from gateway.script_host.handlers import Handlers
 from gateway.script_host.loading import CannotLoad, load
 from gateway.script_host.packets import socket_path
@@ -72,7 +73,10 @@ def main() -> None:
     names = [registration.name for kind in registrations.kinds if (registration := registrations.of(kind))]
     get_logger().info("the script is loaded", file=script.name, callbacks=", ".join(sorted(names)) or "none")
     if registrations.on_change is not None:
-        followers.append(ChangeFollower(made.rest, registrations.on_change))
+        source = partial(logged, made.rest)
+        if settings.events_fd is not None:
+            source = partial(relayed, socket.socket(fileno=settings.events_fd))
+        followers.append(ChangeFollower(source, registrations.on_change))
         followers[0].start()
     threading.Event().wait()
 

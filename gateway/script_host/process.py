@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-from pathlib import Path
 
 from gateway.character_sets import of_orthanc
 from gateway.child import Settings
@@ -23,14 +22,8 @@ def surroundings(settings: Settings, configuration: Configuration, registrations
         content=settings.content,
         default_encoding=of_orthanc(options.default_encoding),
         case_sensitive_pn=options.case_sensitive_pn,
-        is_also_in_orthanc=settings.in_orthanc and configuration.script in _scripts_in_orthanc(settings, configuration),
+        is_also_in_orthanc=settings.in_orthanc and configuration.script in configuration.orthanc_scripts,
     )
-
-
-def _scripts_in_orthanc(settings: Settings, configuration: Configuration) -> list[Path]:
-    """The files that Orthanc runs itself (`OrthancScripts`)."""
-    names = settings.content.get("DicomGateway", {}).get("OrthancScripts", [])
-    return [configuration.path(name) for name in names if isinstance(name, str)]
 
 
 def limit_memory(maximum_bytes: int) -> None:

@@ -57,7 +57,7 @@ class _ReadingRestApi(RestApi):
 def inspect(settings: Settings, limit_s: float) -> Inspected:
     """Load the script of this configuration in a process of its own."""
     limit_s = min(limit_s, MAXIMUM_LOAD_S)
-    descriptors = replace(settings, control_fd=None, post_fd=None, changes_fd=None)
+    descriptors = replace(settings, control_fd=None, post_fd=None, changes_fd=None, events_fd=None, studies_fd=None)
     try:
         ended = subprocess.run(
             [sys.executable, "-I", "-m", "gateway.script_host.sandbox"],

@@ -15,7 +15,6 @@ ONLY_IN_ORTHANC: Final[dict[str, str]] = {
     "RegisterReceivedInstanceCallback": "is called before Orthanc stores an instance",
     "RegisterRestCallback": "adds routes to Orthanc's HTTP server",
     "RegisterStorageArea": "replaces Orthanc's storage",
-    "RegisterStorageArea2": "replaces Orthanc's storage",
     "RegisterStorageArea3": "replaces Orthanc's storage",
     "SetDescription": "describes the plugin in Orthanc",
     "SetDescription2": "describes the plugin in Orthanc",
