@@ -17,7 +17,7 @@ from storage_commitment.verification import Findings, Keeper, not_delivered
 
 
 class ScriptKeeper:
-    """Keeper (storage_commitment.verification) of one transaction: the script if it has a callback, else whoever keeps them.
+    """Keeper (storage_commitment.verification) of one transaction: the script if it has a callback, or else others.
 
     What is acknowledged and on its way is waited for first: a script looks for it in Orthanc.
     """

@@ -118,19 +118,24 @@ orthanc.RegisterIncomingCStoreInstanceFilter(Filter)
     assert list((gateway.state_directory / "spool" / "ready").iterdir()) == []
 
 
-@pytest.mark.parametrize("result", ["-1", "0x10000", "None", "'0'", "1 / 0", "exit(0)", "bytearray(1 << 40)"])
-def test_what_is_no_status_refuses_the_instance_and_only_this(scripted: Any, result: str) -> None:
+NO_STATUS = ("-1", "0x10000", "None", "'0'", "1 / 0", "exit(0)", "bytearray(1 << 40)")
+
+
+def test_what_is_no_status_refuses_the_instance_and_only_this(scripted: Any) -> None:
     gateway = scripted(
         f"""
-import orthanc
+import json, orthanc
+
+WAYS = [{", ".join(f"lambda: {way}" for way in NO_STATUS)}]
 
 def Filter(instance):
-    return 0 if instance.GetInstanceRemoteAet() == 'GOOD' else {result}
+    uid = json.loads(instance.GetInstanceSimplifiedJson())['SOPInstanceUID']
+    return 0 if instance.GetInstanceRemoteAet() == 'GOOD' else WAYS[int(uid.split('.')[-1])]()
 
 orthanc.RegisterIncomingCStoreInstanceFilter(Filter)
 """
     )
-    assert statuses(gateway, ["1.2.1"], calling="BAD") == [REFUSED]
+    assert statuses(gateway, [f"1.2.1.{n}" for n in range(len(NO_STATUS))], calling="BAD") == [REFUSED] * len(NO_STATUS)
     assert statuses(gateway, ["1.2.2"], calling="GOOD") == [0]
 
 

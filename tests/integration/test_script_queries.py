@@ -315,3 +315,71 @@ def test_hanging_filter_does_not_end_a_move(scripted: Gateway, folder: Path, cal
         assert (last.status, last.counters[1:]) == (0, (4, 0, 0))
     wait_until(lambda: "the script is started again" in scripted.log_text(), TIMEOUT_S, "no new script")
     assert findscu(scripted.dicom_port, "QueryRetrieveLevel=STUDY", "PatientID=P").status == 0
+
+
+OTHER_FORMS = """
+import json, orthanc
+
+def peer(one):
+    return [one.GetConnectionRemoteAet(), one.GetConnectionCalledAet(), one.GetConnectionRemoteIp()]
+
+def OnFind(answers, query, issuerAet, calledAet):
+    answers.FindAddAnswer(orthanc.CreateDicom(json.dumps({{'PatientID': issuerAet + calledAet}}), None, 0))
+
+def OnWorklist(answers, query, connection):
+    patient = json.dumps(peer(connection))
+    answers.WorklistAddAnswer(query, orthanc.CreateDicom(json.dumps({{'PatientID': patient}}), None, 0))
+
+def Create(connection, **request):
+    with open({file!r}, 'w') as file:
+        json.dump([peer(connection), request], file)
+    return None
+
+def Apply(driver):
+    raise RuntimeError('each fails')
+
+orthanc.RegisterFindCallback(OnFind)
+orthanc.RegisterWorklistCallback2(OnWorklist)
+orthanc.RegisterMoveCallback3(Create, lambda driver: 3, Apply, lambda driver: None)
+"""
+
+SIMPLE_MOVE = """
+import json, orthanc
+
+def OnMove(**request):
+    with open({file!r}, 'a') as file:
+        file.write(request['PatientID'] + request['TargetAET'] + request['OriginatorAET'])
+
+orthanc.RegisterMoveCallback(OnMove)
+"""
+
+
+def test_other_forms_of_the_callbacks(tmp_path: Path, orthanc: Orthanc) -> None:
+    text = OTHER_FORMS.format(file=str(tmp_path / "request"))
+    gateway = started(tmp_path / "gateway", text, orthanc, StopOnFirstFailure=True)
+    try:
+        found = findscu(gateway.dicom_port, "QueryRetrieveLevel=STUDY", "PatientID", calling="ME", called="YOU")
+        assert [one.PatientID for one in found.answers] == ["MEYOU"]
+        found = findscu(gateway.dicom_port, "PatientID", model="-W", calling="ME", called="YOU")
+        assert [json.loads(one.PatientID) for one in found.answers] == [["ME", "YOU", "127.0.0.1"]]
+        last = move(gateway, "P1", StudyInstanceUID="1.2")[-1]
+        assert (last.status, last.counters[1:]) == (0xB000, (0, 1, 0))
+        peer, request = json.loads((tmp_path / "request").read_text())
+        assert peer == ["VIEWER", "ORTHANC", "127.0.0.1"]
+        assert "OriginatorAET" not in request
+        assert "SourceAET" not in request
+        assert (request["TargetAET"], request["OriginatorID"]) == ("ELSEWHERE", 1)
+    finally:
+        gateway.close()
+
+
+def test_simple_form_of_the_move_callback(tmp_path: Path, orthanc: Orthanc) -> None:
+    gateway = started(tmp_path / "gateway", SIMPLE_MOVE.format(file=str(tmp_path / "calls")), orthanc)
+    try:
+        last = move(gateway, "P1", StudyInstanceUID="1.2")[-1]
+        assert (last.status, last.counters[1:]) == (0, (1, 0, 0))
+        assert (tmp_path / "calls").read_text() == "P1ELSEWHEREVIEWER"
+        # What the script has no callback for is served without it.
+        assert findscu(gateway.dicom_port, "QueryRetrieveLevel=STUDY", "PatientID=NOBODY").status == 0
+    finally:
+        gateway.close()
