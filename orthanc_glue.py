@@ -33,6 +33,8 @@ STOP_GRACE_S = 30.0
 MAXIMUM_POST_BYTES = 128 * 1024 * 1024
 # Identifiers of deleted instances in one packet (44 bytes each).
 MAXIMUM_DELETIONS = 500
+# Events that wait for the script of the gateway; when it does not run, the later ones are lost.
+MAXIMUM_EVENTS = 10_000
 
 # The gateway's socket for reports (storage_commitment.channel), which it answers from its database.
 COMMITMENT_SOCKET = "commitment.sock"
@@ -87,6 +89,8 @@ class Gateway:
         self._authorization = orthanc.GenerateRestApiAuthorizationToken()
         # What Orthanc deleted, while a gateway with quotas wants to know.
         self.deletions = None
+        # All that happens in Orthanc, while a gateway with a script wants to know.
+        self.events = None
 
     def start(self):
         """Start the gateway in the background; what goes wrong is said in Orthanc's log."""
@@ -169,9 +173,11 @@ class Gateway:
         posts, their_posts = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         changes, their_changes = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         studies, their_studies = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        fds = (their_control.fileno(), their_posts.fileno(), their_changes.fileno(), their_studies.fileno())
-        with control, posts, changes, studies:
-            with their_control, their_posts, their_changes, their_studies:
+        events, their_events = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        theirs = (their_control, their_posts, their_changes, their_studies, their_events)
+        fds = tuple(end.fileno() for end in theirs)
+        with control, posts, changes, studies, events:
+            with their_control, their_posts, their_changes, their_studies, their_events:
                 try:
                     process = subprocess.Popen(
                         [str(python), "-I", "-m", "gateway.supervisor"],
@@ -187,9 +193,12 @@ class Gateway:
             threading.Thread(target=relay_log, args=(process.stderr,), daemon=True).start()
             if lends_posts:
                 threading.Thread(target=lend_rest_api_post, args=(posts,), daemon=True).start()
-            if self._counts_quotas():
+            if self._has("Quotas"):
                 self.deletions = queue.SimpleQueue()
                 threading.Thread(target=tell_deletions, args=(self.deletions, changes), daemon=True).start()
+            if self._has("Script"):
+                self.events = queue.Queue(MAXIMUM_EVENTS)
+                threading.Thread(target=tell_events, args=(self.events, events), daemon=True).start()
             self._studies = studies
             with self._lock:
                 self._process, self._control = process, control
@@ -197,6 +206,7 @@ class Gateway:
             with contextlib.suppress(BrokenPipeError):
                 post_fd = fds[1] if lends_posts else None
                 descriptors = {"control_fd": fds[0], "post_fd": post_fd, "changes_fd": fds[2], "studies_fd": fds[3]}
+                descriptors["events_fd"] = fds[4]
                 process.stdin.write(json.dumps({**settings, **descriptors}).encode())
                 process.stdin.close()
             if stopping:
@@ -209,13 +219,26 @@ class Gateway:
             if self.deletions is not None:
                 self.deletions.put(None)
                 self.deletions = None
+            if self.events is not None:
+                ended, self.events = self.events, None
+                with contextlib.suppress(OSError):
+                    events.shutdown(socket.SHUT_RDWR)
+                with contextlib.suppress(queue.Full):
+                    ended.put_nowait(None)
             with contextlib.suppress(OSError):
                 posts.shutdown(socket.SHUT_RDWR)
         return reason
 
-    def _counts_quotas(self):
+    def tell_event(self, change, level, resource):
+        """Relay an event to the script of the gateway; Orthanc never waits for it."""
+        events = self.events
+        if events is not None:
+            with contextlib.suppress(queue.Full):
+                events.put_nowait((change, level, resource))
+
+    def _has(self, option):
         section = self._configuration.get("DicomGateway")
-        return isinstance(section, dict) and bool(section.get("Quotas"))
+        return isinstance(section, dict) and bool(section.get(option))
 
     @staticmethod
     def _listen(control):
@@ -288,6 +311,15 @@ def tell_deletions(deletions, connection):
         except OSError:
             return
         if None in packet:
+            return
+
+
+def tell_events(events, connection):
+    """Send events, a packet for each, until there is nobody to send them to."""
+    while (event := events.get()) is not None:
+        try:
+            connection.send(json.dumps(event).encode())
+        except OSError:
             return
 
 
@@ -411,6 +443,8 @@ def on_change(change, level, resource):
         GATEWAY.start()
     elif change == orthanc.ChangeType.ORTHANC_STOPPED:
         GATEWAY.stop()
+    if change not in (orthanc.ChangeType.ORTHANC_STARTED, orthanc.ChangeType.ORTHANC_STOPPED):
+        GATEWAY.tell_event(change, level, resource)
 
 
 CALLBACKS = orthanc_scripts.Callbacks(on_change, orthanc_scripts.gateway_script(SECTION, BASE_DIRECTORY))

@@ -18,6 +18,7 @@ from gateway.modalities import configured_modalities
 from gateway.orthanc_script_checks import describe_orthanc_scripts
 from gateway.quotas.options import QuotaRule
 from gateway.requirements import FatalError, check_requirements
+from gateway.script_checks import describe_script
 from gateway.spool import ORTHANC, Spool, destination_of
 from gateway.tls import TlsError, files_of
 from gateway.tls_client import client_context
@@ -65,6 +66,7 @@ def describe(settings: Settings, configuration: Configuration) -> Iterator[Line]
     yield from _quotas(configuration)
     yield from _worklist(configuration)
     yield from _storage_commitment(configuration)
+    yield from describe_script(settings, configuration)
     yield from describe_servers(settings.content, configuration)
     if configuration.has_orthanc:
         yield _reach_orthanc(settings, configuration)

@@ -29,6 +29,8 @@ class Settings:
     changes_fd: int | None = None
     # A packet for each study that Orthanc calls stable.
     studies_fd: int | None = None
+    # A packet for each of Orthanc's events; only if there is a script.
+    events_fd: int | None = None
     # Inside Orthanc a script may change what is posted before it is stored (RegisterReceivedInstanceCallback).
     is_changed_on_arrival: bool = False
 

@@ -27,6 +27,7 @@ from gateway.hl7_options import Hl7Section
 from gateway.orthanc_json import ConfigurationError
 from gateway.passcodes import PasscodeHash
 from gateway.quotas.options import QuotasSection
+from gateway.script_options import ScriptOptions
 from gateway.section import AeTitle, EncodingName, NetworkText, Port, Section
 from gateway.storage_commitment_options import StorageCommitmentSection
 from gateway.tls_options import TlsOptions
@@ -149,6 +150,8 @@ class GatewaySection(Section):
     hl7: Hl7Section | None = None
     storage_commitment: StorageCommitmentSection = Field(default_factory=StorageCommitmentSection)
     forwarding: ForwardingSection = Field(default_factory=ForwardingSection)
+    script: Annotated[str, Field(min_length=1)] | None = None
+    script_options: ScriptOptions = Field(default_factory=ScriptOptions)
     orthanc: OrthancSection | None = None
     dicom_web_servers: dict[AeTitle, DicomWebServerSection] = Field(default_factory=dict)
     use_orthanc_dicom_web_servers: bool = False
@@ -347,6 +350,11 @@ class Configuration(BaseModel):
         modalities = options.dicom_modalities.values()
         may_be_used = any(modality.allow_n_action or modality.allow_event_report for modality in modalities)
         return section if may_be_used or options.dicom_modalities_in_database else None
+
+    @property
+    def script(self) -> Path | None:
+        """The script with callbacks, if there is one."""
+        return self.path(self.gateway.script) if self.gateway.script is not None else None
 
     @property
     def needs_database(self) -> bool:

@@ -90,6 +90,8 @@ class Supervisor:
             self._services.insert(0, Process("quotas", self._start_quotas))
         if configuration.worklist is not None:
             self._services.append(Process("worklist", self._start_worklist))
+        if configuration.script is not None:
+            self._services.append(Process("script", self._start_script))
         if configuration.storage_commitment is not None:
             self._services.append(Process("storage commitment", self._start_storage_commitment))
         self._hl7_port: socket.socket | None = None
@@ -225,6 +227,10 @@ class Supervisor:
     def _start_worklist(self, process: Process) -> None:
         studies_fd = self._settings.studies_fd
         self._start_with_control(process, "worklist", [] if studies_fd is None else [studies_fd])
+
+    def _start_script(self, process: Process) -> None:
+        events_fd = self._settings.events_fd
+        self._start_with_control(process, "gateway.script_host", [] if events_fd is None else [events_fd])
 
     def _start_storage_commitment(self, process: Process) -> None:
         self._start_with_control(process, "scp.commitment_reporter", [])

@@ -33,6 +33,8 @@ from gateway.modalities import KnownModalities, Modalities
 from gateway.moves.archive_driver import archive_drivers
 from gateway.moves.interface import MoveDrivers
 from gateway.peers import plain_address
+from gateway.script_host.client import ScriptClient
+from gateway.script_host.kinds import Kind
 from gateway.tls import TlsContexts, TlsError, files_of
 from gateway.users import Users, UserVerdict, user_name
 from scp import associate_accept
@@ -122,24 +124,24 @@ class Environment:
         storage: StorageService,
         archives: Archives,
         drivers: MoveDrivers | None = None,
+        script: ScriptClient | None = None,
     ) -> None:
-        """`drivers` None: what is moved comes from `archives`."""
+        """`drivers` None: what is moved comes from `archives`. `script`: whom to ask before either."""
         self.configuration = configuration
         self.storage = storage
         self._modalities = KnownModalities(configuration)
         drivers = drivers or archive_drivers(archives)
-        self.services = Services(service_table(configuration, archives, self._modalities, drivers))
+        self.services = Services(service_table(configuration, archives, self._modalities, drivers, script))
+        self._script = script
         self._admission = self._admission_of(self._modalities.current())
         self.subjects = SubjectBinding(configuration)
         self.users = Users(configuration.gateway.users)
         self.tls: TlsContexts | None = None
         if configuration.orthanc.dicom_tls_enabled:
             self.tls = TlsContexts(files_of(configuration), configuration.orthanc.tls_policy(), get_logger())
-        self.contexts = ContextPolicy(
-            configuration.transfer_syntaxes,
-            unknown_sop_class_accepted=configuration.orthanc.unknown_sop_class_accepted,
-            offered=offered(configuration),
-        )
+        self._contexts = self._context_policy(offered(configuration))
+        # A script may answer queries of the worklist where there is no other.
+        self._contexts_with_worklist = self._context_policy(offered(configuration) | {Verb.FIND_WORKLIST})
         self.idle_timeout: float | None = configuration.orthanc.dicom_scp_timeout or None
         self.ae = AE(ae_title=configuration.orthanc.dicom_aet)
         self.ae.acse_timeout = ACSE_TIMEOUT_S
@@ -148,6 +150,20 @@ class Environment:
         self.ae.maximum_pdu_size = configuration.orthanc.maximum_pdu_length
         self.ae.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
         self.ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+
+    def _context_policy(self, services: frozenset[Verb]) -> ContextPolicy:
+        return ContextPolicy(
+            self.configuration.transfer_syntaxes,
+            unknown_sop_class_accepted=self.configuration.orthanc.unknown_sop_class_accepted,
+            offered=services,
+        )
+
+    @property
+    def contexts(self) -> ContextPolicy:
+        """What may be offered now."""
+        if self._script is not None and self._script.may_have(Kind.WORKLIST):
+            return self._contexts_with_worklist
+        return self._contexts
 
     def admission(self) -> CalledTitles:
         """Return the permissions as they are now, for the whole life of an association that begins."""

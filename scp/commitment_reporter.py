@@ -30,6 +30,7 @@ from gateway.forwarding.endpoint import endpoint
 from gateway.log import get_logger
 from gateway.modalities import KnownModalities
 from gateway.quotas.identity import gateway_identity
+from gateway.script_host.client import ScriptClient
 from gateway.spool import Spool
 from gateway.storage_commitment_options import StorageCommitmentSection
 from gateway.tls import TlsError
@@ -46,6 +47,7 @@ from storage_commitment.channel_server import Channel
 from storage_commitment.data_sets import STORAGE_COMMITMENT_PUSH_MODEL, FailureReason
 from storage_commitment.dicomweb_keeper import DicomWebKeeper
 from storage_commitment.reporter import DATABASE_RETRY_S, NotReported, Policy, Reporter
+from storage_commitment.script_keeper import ScriptKeeper
 from storage_commitment.store import Requester, Transaction
 from storage_commitment.undelivered import UndeliveredInstances
 from storage_commitment.verification import Keeper, OrthancKeeper
@@ -128,8 +130,8 @@ def policy_of(section: StorageCommitmentSection) -> Policy:
 
 def _keepers(
     settings: Settings, configuration: Configuration, section: StorageCommitmentSection
-) -> Callable[[str], Keeper]:
-    """Who keeps what, by called AE title."""
+) -> Callable[[Transaction], Keeper]:
+    """Who says it of which transaction: by called AE title, and before either a script."""
     deliveries = DeliveryClient(configuration.state_directory)
     undelivered = UndeliveredInstances(Spool(configuration.state_directory))
     orthanc = _orthanc_keeper(settings, configuration, section, deliveries, undelivered)
@@ -137,7 +139,14 @@ def _keepers(
         title: DicomWebKeeper(client, deliveries, undelivered)
         for title, client in dicomweb_clients(configuration).items()
     }
-    return lambda called_ae_title: servers.get(configuration.server_title(called_ae_title) or "", orthanc)
+
+    def keeper(transaction: Transaction) -> Keeper:
+        return servers.get(configuration.server_title(transaction.requester.called_ae_title) or "", orthanc)
+
+    if configuration.script is None:
+        return keeper
+    script = ScriptClient(configuration.state_directory, configuration.gateway.script_options)
+    return lambda transaction: ScriptKeeper(script, keeper(transaction), deliveries, undelivered, transaction)
 
 
 def _orthanc_keeper(

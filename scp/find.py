@@ -42,6 +42,10 @@ class NoAnswers(Exception):
     """What would answer cannot do so now. The text is for the peer."""
 
 
+class Incomplete(Exception):
+    """There are more answers than those that were found. The text is for the peer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answers:
     """The answers to one query: encoded identifiers as they are found, and how many may be sent; None for any.
@@ -66,9 +70,9 @@ class FindService:
     def operation(self, association: Asking, context_id: int, request: Command, identifier: bytes) -> FindOperation:
         """Make a request ready to be run."""
         question = question_of(association, context_id, request, identifier)
-        return FindOperation(self._answers, association, question)
+        return FindOperation(self.answers, association, question)
 
-    def _answers(self, question: Question) -> Answers:
+    def answers(self, question: Question) -> Answers:
         """Decode the identifier and ask the archive. Raises InvalidQuery at once, the others of Archive.find later."""
         keys = read_keys(question.identifier, question.transfer_syntax, self._character_set)
         query = Query(level_of(question.abstract_syntax, keys), keys)
@@ -122,6 +126,8 @@ class FindOperation:
             answer = Answer(Status.FIND_UNABLE, f"the archive does not take the query: {error}")
         except ArchiveUnavailable as error:
             answer = Answer(Status.FIND_OUT_OF_RESOURCES, f"the archive does not answer: {error}")
+        except Incomplete as error:
+            answer = Answer(Status.FIND_CANCELLED, str(error))
         except NoAnswers as error:
             answer = Answer(Status.FIND_OUT_OF_RESOURCES, str(error))
         except TooBroad as error:

@@ -11,6 +11,8 @@ from gateway.config import Configuration, Modality
 from gateway.matching.keys import InvalidQuery
 from gateway.modalities import KnownModalities
 from gateway.moves.interface import MoveDrivers, MoveRequest
+from gateway.moves.script_driver import NoTarget
+from gateway.script_host.client import ScriptFailed
 from gateway.tls import TlsError
 from scp.command_set import Command, MoveOriginator
 from scp.destination_target import DestinationTarget
@@ -72,7 +74,16 @@ class MoveService:
             raise Refused(Answer(Status.RETRIEVE_CANNOT_PERFORM, str(error))) from error
         return destination, transcoding if may_transcode else Transcoding(())
 
-    def mover(self, request: MoveRequest, target: DestinationTarget, log: Any, on_news: Callable[[], None]) -> Mover:
+    def sends_itself(self, request: MoveRequest) -> bool:
+        """Whether the driver of a move sends on its own, to whom it likes. Raises Refused."""
+        try:
+            return not self._drivers.needs_target(request.source_ae_title)
+        except ScriptFailed as error:
+            raise Refused(Answer(Status.RETRIEVE_CANNOT_PERFORM, str(error))) from error
+
+    def mover(
+        self, request: MoveRequest, target: DestinationTarget | NoTarget, log: Any, on_news: Callable[[], None]
+    ) -> Mover:
         """The thread for a move, not started."""
         return Mover(request, self._drivers.of(request.source_ae_title), target, log, on_news)
 
@@ -125,9 +136,11 @@ class MoveOperation:
     def _begin(self, signal: Signal) -> Mover:
         title = self._question.request.move_destination
         log = self._responder.log.bind(destination=title)
+        request = self._service.request(self._question)
+        if self._service.sends_itself(request):
+            return self._service.mover(request, NoTarget(), log.bind(by="script"), signal.set)
         destination, transcoding = self._service.destination(title)
         log = log.bind(address=f"{destination.host}:{destination.port}")
-        request = self._service.request(self._question)
         originator = MoveOriginator(request.originator_ae_title, request.originator_id)
         target = DestinationTarget(destination, originator, transcoding)
         return self._service.mover(request, target, log.bind(query_level=request.level.name), signal.set)

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from gateway.archive.interface import ArchiveUnavailable, TooBroad
 from gateway.moves.interface import CreateDriver, MoveDriver, MoveRequest
+from gateway.moves.script_driver import NoTarget
+from gateway.script_host.client import ScriptFailed, ScriptUnavailable
 from scp.destination_target import DestinationTarget
 from scp.retrieval import Tally, uncounted
 from scp.statuses import Answer, Status
@@ -56,7 +58,7 @@ class Mover(threading.Thread):
         self,
         request: MoveRequest,
         create: CreateDriver,
-        target: DestinationTarget,
+        target: DestinationTarget | NoTarget,
         log: Any,
         on_news: Callable[[], None],
     ) -> None:
@@ -102,6 +104,10 @@ class Mover(threading.Thread):
             driver = self._create(self._request, self._target)
         except (ArchiveUnavailable, TooBroad) as error:
             return uncounted(error)
+        except ScriptUnavailable as error:
+            return Answer(Status.RETRIEVE_CANNOT_PERFORM, str(error))
+        except ScriptFailed as error:
+            return Answer(Status.RETRIEVE_UNABLE, str(error))
         try:
             return self._apply(driver)
         finally:
@@ -117,7 +123,10 @@ class Mover(threading.Thread):
         for _number in range(total):
             if self._stop is not None:
                 return self._stop
-            tally.add(driver.apply())
+            done = driver.apply()
+            tally.add(done)
+            if done.ends_move:
+                return Answer(Status.RETRIEVE_WARNING, done.reason)
         return tally.answer()
 
 

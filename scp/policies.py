@@ -6,13 +6,17 @@ being written. What nobody refuses goes into the spool (scp.storage).
 """
 
 from gateway.config import Configuration
+from gateway.script_host.client import ScriptClient
 from gateway.structure import Limits
 from scp.checks import CommandIsValid, HeaderMatchesCommand, StructureIsSound
 from scp.policy import Policy
 from scp.quotas import EnoughFreeSpace, QuotaOfInstance, QuotaOnCommand, Quotas
+from scp.script_filter import ScriptFilter
 
 
-def policies(configuration: Configuration, quotas: Quotas | None) -> tuple[Policy, ...]:
+def policies(
+    configuration: Configuration, quotas: Quotas | None, script: ScriptClient | None = None
+) -> tuple[Policy, ...]:
     """The policies of this configuration, in their order."""
     section = configuration.gateway
     free_space = section.quotas.minimum_free_space
@@ -23,6 +27,8 @@ def policies(configuration: Configuration, quotas: Quotas | None) -> tuple[Polic
         StructureIsSound(Limits(maximum_inflated_bytes=section.maximum_inflated_bytes)),
         HeaderMatchesCommand(),
         QuotaOfInstance(quotas) if quotas is not None else None,
+        # Last: what it accepts is stored, so that a script can count.
+        ScriptFilter(script) if script is not None else None,
         _tell_worklist(configuration),
     ]
     return tuple(policy for policy in in_order if policy is not None)

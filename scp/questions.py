@@ -40,6 +40,7 @@ class Question:
     transfer_syntax: str
     called_ae_title: str
     calling_ae_title: str
+    address: str
     identifier: bytes
 
 
@@ -50,6 +51,10 @@ class Asking(Protocol):
     requests: RequestSender
     peer_maximum_pdu_bytes: int
     log: Any
+
+    @property
+    def address(self) -> str:
+        """The peer's IP address."""
 
     @property
     def accepted_context_ids(self) -> Mapping[int, Any]:
@@ -67,6 +72,7 @@ def question_of(association: Asking, context_id: int, request: Command, identifi
         transfer_syntax=str(context.transfer_syntax[0]),
         called_ae_title=called,
         calling_ae_title=calling,
+        address=association.address,
         identifier=identifier,
     )
 

@@ -57,6 +57,7 @@ def read_request(question: Question, character_set: CharacterSet, *, guess_level
         source_ae_title=question.called_ae_title,
         target_ae_title=request.move_destination,
         originator_id=request.message_id,
+        originator_address=question.address,
     )
 
 

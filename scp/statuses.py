@@ -66,13 +66,20 @@ class Status(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class OtherStatus:
+    """A status that a script has chosen."""
+
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """The outcome of a request: status, Error Comment (0000,0902), Offending Element (0000,0901), Error ID (0000,0903).
 
     `option` is for the log: which option would allow what is refused.
     """
 
-    status: Status
+    status: Status | OtherStatus
     comment: str = ""
     offending_element: int | None = None
     option: str = ""

@@ -24,6 +24,7 @@ from gateway.deliveries import DeliveryClient
 from gateway.log import get_logger
 from gateway.moves.site_drivers import move_drivers
 from gateway.quotas.client import QuotaClient
+from gateway.script_host.client import ScriptClient
 from gateway.spool import Spool, SpoolWriter
 from scp.association import AcceptedAssociation, Environment, configure_pynetdicom, running_associations
 from scp.mover import running_movers
@@ -118,6 +119,12 @@ def _quotas(configuration: Configuration, writer: SpoolWriter) -> Quotas | None:
     return Quotas(configuration, QuotaClient(configuration.state_directory, writer.name) if section.counts else None)
 
 
+def _script(configuration: Configuration) -> ScriptClient | None:
+    if configuration.script is None:
+        return None
+    return ScriptClient(configuration.state_directory, configuration.gateway.script_options)
+
+
 def main() -> None:
     """Entry point: `python -I -m scp.worker CONTROL_FD`, settings on standard input."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -131,9 +138,10 @@ def main() -> None:
     writer = SpoolWriter(Spool(configuration.state_directory))
     deliveries = DeliveryClient(configuration.state_directory, receives=True)
     behind = archives(settings, configuration, deliveries)
-    in_order = policies(configuration, _quotas(configuration, writer))
+    script = _script(configuration)
+    in_order = policies(configuration, _quotas(configuration, writer), script)
     storage = StorageService(configuration, writer, deliveries, in_order)
-    environment = Environment(configuration, storage, behind, move_drivers(configuration, behind))
+    environment = Environment(configuration, storage, behind, move_drivers(configuration, behind), script)
     # What is loaded by now stays. Looking through it again and again would stop all associations for 20 ms.
     gc.collect()
     gc.freeze()

@@ -9,6 +9,7 @@ from typing import Any, Final
 from gateway.character_sets import ASCII, SINGLE_BYTE, UTF_8, CharacterSet, of_orthanc, requested
 from gateway.config import Configuration
 from gateway.database import Database, DatabaseError
+from gateway.log import get_logger
 from gateway.matching.answers import AnswerEncoder
 from gateway.matching.attributes import Attributes, name_of
 from gateway.matching.identifier import SPECIFIC_CHARACTER_SET, key_of, read_keys
@@ -61,9 +62,9 @@ class WorklistFindService:
         """Make a request ready to be run."""
         question = question_of(association, context_id, request, identifier)
         log = association.log.bind(message_id=request.message_id)
-        return FindOperation(partial(self._answers, log), association, question)
+        return FindOperation(partial(self.answers, log=log), association, question)
 
-    def _answers(self, log: Any, question: Question) -> Answers:
+    def answers(self, question: Question, log: Any = None) -> Answers:
         """Decode the identifier and look for matches. Raises InvalidQuery at once, NoAnswers later."""
         forced = self._forced.get(self._title(question.calling_ae_title))
         keys = read_keys(question.identifier, question.transfer_syntax, forced or self._default)
@@ -78,7 +79,7 @@ class WorklistFindService:
         encoder = AnswerEncoder(keys, question.transfer_syntax, first, others)
         warns = self._warns and bool(query.unsupported)
         return Answers(
-            self._encoded(self._noted(query, question.calling_ae_title), encoder, first, log),
+            self._encoded(self._noted(query, question.calling_ae_title), encoder, first, log or get_logger()),
             self._limit,
             Status.FIND_PENDING_WARNING if warns else Status.FIND_PENDING,
             _said(query),

@@ -69,13 +69,13 @@ class Reporter:
         self,
         books: Database,
         gateway: str,
-        keeper: Callable[[str], Keeper],
+        keeper: Callable[[Transaction], Keeper],
         send: Send,
         supports: Callable[[str], bool],
         policy: Policy,
         clock: Clock = time.time_ns,
     ) -> None:
-        """`keeper`: who says whether instances are safe, by called AE title. `supports`: if we take a SOP class."""
+        """`keeper`: who says whether the instances of a transaction are safe. `supports`: if we take a SOP class."""
         self._books = books
         self._gateway = gateway
         self._keeper = keeper
@@ -236,7 +236,7 @@ class Reporter:
             return dict.fromkeys(uids, FailureReason.DUPLICATE_TRANSACTION_UID)
         is_final = now >= transaction.received_at + self._policy.grace_period_s * SECOND_NS
         try:
-            findings = self._keeper(transaction.requester.called_ae_title).examine(references, is_final=is_final)
+            findings = self._keeper(transaction).examine(references, is_final=is_final)
         except ArchiveUnavailable as error:
             self._postpone(transaction, ARCHIVE_RETRY_S, f"the archive does not answer: {error}")
             return None

@@ -34,6 +34,8 @@ from gateway.hl7_receivers import ReceiverSection
 from gateway.matching.attributes import name_of, vr_of
 from gateway.order_options import StationRule
 from gateway.quotas.options import QuotaRule, QuotasSection
+from gateway.script_host.api.catalogue import NOT_OFFERED, ONLY_IN_ORTHANC
+from gateway.script_options import ScriptOptions
 from gateway.storage_commitment_options import StorageCommitmentSection
 from gateway.tls_policy import RECOMMENDED, SUITES
 from gateway.transfer_syntaxes import PREFERENCE
@@ -50,8 +52,8 @@ DOCUMENTS: Final = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "
 CONFIGURATION: Final = ROOT / "docs" / "configuration.md"
 OPERATIONS: Final = ROOT / "docs" / "operations.md"
 CONFORMANCE: Final = ROOT / "docs" / "conformance.md"
-HL7: Final = ROOT / "docs" / "hl7.md"
 SCRIPTS: Final = ROOT / "docs" / "scripts.md"
+HL7: Final = ROOT / "docs" / "hl7.md"
 
 ROOMS: Final = (
     "storage_commitment",
@@ -63,6 +65,8 @@ ROOMS: Final = (
     "gateway/dicomweb",
     "gateway/archive/index",
     "gateway/moves",
+    "gateway/script_host",
+    "gateway/script_host/api",
     "gateway/quotas",
     "gateway/migrations",
     "worklist",
@@ -76,6 +80,7 @@ ROOMS: Final = (
 SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "### `DicomGateway`": config.GatewaySection,
     "### `DicomGateway.Forwarding`": config.ForwardingSection,
+    "### `DicomGateway.ScriptOptions`": ScriptOptions,
     "### `DicomGateway.Quotas`": QuotasSection,
     "### A rule of `DicomGateway.Quotas`": QuotaRule,
     "### `DicomGateway.Worklist`": WorklistSection,
@@ -246,6 +251,17 @@ def test_cipher_suites_of_configuration_are_those_of_the_code() -> None:
     ]
     recommended = [suite for suite in SUITES.items() if suite[1] in RECOMMENDED]
     assert described == recommended + [suite for suite in SUITES.items() if suite not in recommended]
+
+
+def test_functions_of_scripts_are_those_of_the_module() -> None:
+    described = {row[0].strip("`"): row[1:] for row in rows(section(SCRIPTS, "### Functions"))}
+    stub = ast.parse((ROOT / "gateway" / "script_host" / "orthanc.pyi").read_text())
+    functions = {node.name for node in stub.body if isinstance(node, ast.FunctionDef)}
+    expected = dict.fromkeys(functions - ONLY_IN_ORTHANC.keys(), "offered")
+    expected |= dict.fromkeys(ONLY_IN_ORTHANC, "inside Orthanc only") | dict.fromkeys(NOT_OFFERED, "not offered")
+    assert {name: row[0] for name, row in described.items()} == expected
+    for name, text in (NOT_OFFERED | ONLY_IN_ORTHANC).items():
+        assert described[name][1] == text
 
 
 def test_error_codes_of_hl7_are_those_of_the_code() -> None:

@@ -89,6 +89,11 @@ class HttpTransport:
             }
         self._pool = urllib3.connection_from_url(endpoint.url, **options)
 
+    @property
+    def authorization(self) -> str | None:
+        """What opens Orthanc, in the header Authorization."""
+        return self._headers.get("Authorization")
+
     def post(self, uri: str, body: Body, size: int) -> Reply:
         """See Transport."""
         timeout = self._timeout_s + size / SLOWEST_BYTES_PER_S
@@ -101,8 +106,13 @@ class HttpTransport:
     @contextlib.contextmanager
     def download(self, uri: str, order: bytes | None = None) -> Iterator[BaseHTTPResponse]:
         """GET a resource, or POST `order`, and answer as a stream. Raises Unreachable, while it is read too."""
-        method, size = ("GET", 0) if order is None else ("POST", len(order))
-        response = self._request(method, uri, self._timeout_s, order, size)
+        with self.request("GET" if order is None else "POST", uri, order, self._timeout_s) as response:
+            yield response
+
+    @contextlib.contextmanager
+    def request(self, method: str, uri: str, body: bytes | None, timeout_s: float) -> Iterator[BaseHTTPResponse]:
+        """Any request; the answer as a stream. Raises Unreachable, while it is read too."""
+        response = self._request(method, uri, timeout_s, body, len(body or b""))
         try:
             yield response
         except (HTTPError, HTTPException) as error:

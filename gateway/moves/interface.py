@@ -50,6 +50,8 @@ class SubOperation:
     outcome: Outcome
     sop_instance_uid: str = ""
     reason: str = ""
+    # The others are not begun.
+    ends_move: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class MoveRequest:
     source_ae_title: str
     target_ae_title: str
     originator_id: int
+    originator_address: str = ""
 
     def selection(self) -> Selection:
         """What an archive is asked for: what stands below the level does not count, nor Accession Number above it."""
@@ -150,6 +153,10 @@ class MoveDrivers:
         self._default = default
         self._key = key
         self._others = {key(title): create for title, create in by_called_ae_title.items()}
+
+    def needs_target(self, called_ae_title: str) -> bool:
+        """Whether drivers send to the destination through a Target, which must then be known."""
+        return True
 
     def of(self, called_ae_title: str) -> CreateDriver:
         """How drivers are made for moves that are asked of this AE title."""

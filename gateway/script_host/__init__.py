@@ -1,0 +1,1 @@
+"""A script written for Orthanc's Python plugin, in a process of its own: its DICOM callbacks, called from here."""

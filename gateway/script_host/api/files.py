@@ -1,0 +1,103 @@
+"""DICOM files that scripts hold as bytes: parsed by pydicom, everything in them as it is encoded."""
+
+from __future__ import annotations
+
+import io
+import struct
+from array import array
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID
+
+from gateway import IMPLEMENTATION_CLASS_UID
+from gateway.script_host.api.errors import BAD_FILE_FORMAT, OrthancException
+
+PIXEL_DATA: Final = 0x7FE0_0010
+
+
+@dataclass(frozen=True)
+class DicomFile:
+    """A file, parsed as far as somebody asks."""
+
+    data_set: Dataset
+    transfer_syntax_uid: str
+    content: Any
+
+    @property
+    def has_pixel_data(self) -> bool:
+        """Whether it has Pixel Data (7FE0,0010)."""
+        return PIXEL_DATA in self.data_set
+
+    @property
+    def order(self) -> str:
+        """The byte order, for struct."""
+        return ">" if self.transfer_syntax_uid == "1.2.840.10008.1.2.2" else "<"
+
+
+def little_endian(value: bytes, vr: str, order: str) -> bytes:
+    """Words as Orthanc has them in memory."""
+    if order == "<" or vr != "OW":
+        return value
+    words = array("H", value[: len(value) // 2 * 2])
+    words.byteswap()
+    return words.tobytes()
+
+
+def read_file(content: Any) -> DicomFile:
+    """Parse a file with or without file meta information. Raises OrthancException for what is none."""
+    try:
+        data_set = pydicom.dcmread(_Reader(content), force=True)
+        transfer_syntax = str(getattr(data_set.file_meta, "TransferSyntaxUID", "") or "")
+    except (
+        InvalidDicomError, EOFError, OSError, ValueError, KeyError, AttributeError, NotImplementedError, struct.error
+    ) as error:  # fmt: skip
+        raise OrthancException(*BAD_FILE_FORMAT) from error
+    if not transfer_syntax:
+        encoding = data_set.original_encoding
+        transfer_syntax = "1.2.840.10008.1.2" if encoding[0] else "1.2.840.10008.1.2.1"
+    return DicomFile(data_set, str(UID(transfer_syntax)), content)
+
+
+class _Reader(io.RawIOBase):
+    """Reads from a buffer without copying all of it."""
+
+    def __init__(self, content: Any) -> None:
+        self._content = content
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        base = {0: 0, 1: self._position, 2: len(self._content)}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def read(self, size: int | None = -1) -> bytes:
+        end = len(self._content) if size is None or size < 0 else self._position + size
+        piece = bytes(self._content[self._position : end])
+        self._position += len(piece)
+        return piece
+
+
+def part10(data_set: bytes, transfer_syntax_uid: str) -> bytes:
+    """A DICOM file around an encoded data set that is no instance: a query."""
+    meta = _meta_element(0x0010, transfer_syntax_uid) + _meta_element(0x0012, IMPLEMENTATION_CLASS_UID)
+    version = struct.pack("<HH2sHL", 0x0002, 0x0001, b"OB", 0, 2) + b"\0\1"
+    length = struct.pack("<HH2sHL", 0x0002, 0x0000, b"UL", 4, len(version + meta))
+    return bytes(128) + b"DICM" + length + version + meta + data_set
+
+
+def _meta_element(element: int, uid: str) -> bytes:
+    value = uid.encode("ascii") + b"\0" * (len(uid) % 2)
+    return struct.pack("<HH2sH", 0x0002, element, b"UI", len(value)) + value
