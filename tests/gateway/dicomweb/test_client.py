@@ -99,12 +99,12 @@ def test_what_will_not_pass_is_not_repeated(status: int, count: int) -> None:
     [("7", 7.0), ("-3", 0.0), ("99999", client_module.MAXIMUM_RETRY_AFTER_S), ("soon", None), ("", None), (None, None)],
 )
 def test_retry_after_is_heard_within_bounds(value: str | None, seconds: float | None) -> None:
-    assert client_module._retry_after_s(value, 0.25) == (0.25 if seconds is None else seconds)
+    assert client_module.retry_after_s(value, 0.25) == (0.25 if seconds is None else seconds)
 
 
 def test_retry_after_as_a_date() -> None:
     date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 10))
-    assert 5 < client_module._retry_after_s(date, 0.25) <= 11
+    assert 5 < client_module.retry_after_s(date, 0.25) <= 11
 
 
 def test_connections_are_kept() -> None:
