@@ -152,7 +152,7 @@ class Turns:
         elif now > running.deadline + INTERRUPT_GRACE_S:
             running.is_left_behind = True
             if running.kind in self._locks:
-                self._locks[running.kind] = threading.Lock()
+                self._locks[running.kind].release()  # it is the next one's turn
             self._is_to_end = f"a {running.kind.text} callback does not end"
             self._log.error("a callback of the script does not end and is left behind", callback=running.kind.text)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydicom.data import get_testdata_file
 
-from tests.integration.gateways import ct
+from tests.integration.gateways import ct, process_of
 from tests.support.orthanc import Orthanc
 from tests.support.processes import wait_until
 from tests.support.querying import findscu, keys
@@ -178,6 +178,15 @@ def calls(folder: Path) -> Any:
     return lambda: [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
+def test_changes_of_orthanc_are_told(scripted: Gateway, orthanc: Orthanc, folder: Path) -> None:
+    """The first: after another test the script may be started again, and begin with what changes from then on."""
+    file = folder / "changes"
+    wait_until(lambda: file.exists() and "ORTHANC_STARTED 4 " in file.read_text(), TIMEOUT_S, "no start")
+    identifier = orthanc.post("/instances", Path(str(get_testdata_file("CT_small.dcm"))).read_bytes())["ID"]
+    wait_until(lambda: f"NEW_INSTANCE 3 {identifier}" in file.read_text(), TIMEOUT_S, lambda: file.read_text())
+    assert "NEW_STUDY 1 " in file.read_text()
+
+
 def test_find_callback_answers_in_the_place_of_the_archive(scripted: Gateway, calls: Any) -> None:
     asked = ("QueryRetrieveLevel=STUDY", "PatientName=Jod*", "StudyDate=20260101-", "RequestAttributesSequence")
     found = findscu(scripted.dicom_port, *asked, calling="VIEWER", called="ARCHIVE")
@@ -211,11 +220,6 @@ def test_exception_in_find_callback_drops_all_answers(scripted: Gateway) -> None
     assert (found.answers, found.status) == ([], 0xC000)
 
 
-def test_hanging_find_callback_is_refused_in_time(scripted: Gateway) -> None:
-    found = findscu(scripted.dicom_port, "QueryRetrieveLevel=STUDY", "PatientID=HANG")
-    assert (found.answers, found.status) == ([], 0xA700)
-
-
 def test_find_callback_asks_orthanc_over_rest(scripted: Gateway, orthanc: Orthanc) -> None:
     found = findscu(scripted.dicom_port, "QueryRetrieveLevel=STUDY", "PatientID=REST")
     assert found.answers[0].PatientID == str(orthanc.count())
@@ -226,14 +230,6 @@ WORKLIST_KEYS = (
     "(0040,0100)[0].ScheduledStationAETitle=CT1",
     "(0040,0100)[0].ScheduledProcedureStepID",
 )
-
-
-def test_changes_of_orthanc_are_told(scripted: Gateway, orthanc: Orthanc, folder: Path) -> None:
-    file = folder / "changes"
-    wait_until(lambda: file.exists() and "ORTHANC_STARTED 4 " in file.read_text(), TIMEOUT_S, "no start")
-    identifier = orthanc.post("/instances", Path(str(get_testdata_file("CT_small.dcm"))).read_bytes())["ID"]
-    wait_until(lambda: f"NEW_INSTANCE 3 {identifier}" in file.read_text(), TIMEOUT_S, lambda: file.read_text())
-    assert "NEW_STUDY 1 " in file.read_text()
 
 
 def test_worklist_callback_serves_a_folder(scripted: Gateway, calls: Any) -> None:
@@ -300,6 +296,25 @@ def test_outcomes_of_moves(
     assert last.status == status
     assert counters is None or last.counters[1:] == counters
     wait_until(lambda: [call[0] for call in calls()] == steps, TIMEOUT_S, lambda: str(calls()))
+
+
+def test_query_behind_a_hanging_one_is_answered_by_the_same_process(
+    scripted: Gateway, folder: Path, calls: Any
+) -> None:
+    before = process_of(scripted, "gateway.script_host")
+    with Retriever(scripted.dicom_port) as peer:
+        peer.open(MOVE, calling="VIEWER")
+        peer.ask(keys("STUDY", PatientID="SLOW", StudyInstanceUID="1.2"), "ELSEWHERE")
+        wait_until(lambda: ["apply", 1] in calls(), TIMEOUT_S, "the move does not begin")
+        found = findscu(scripted.dicom_port, "QueryRetrieveLevel=STUDY", "PatientID=HANG")
+        assert (found.answers, found.status) == ([], 0xA700)
+        # It waits for its turn until the other one is left behind.
+        assert findscu(scripted.dicom_port, "QueryRetrieveLevel=STUDY", "PatientID=P").status == 0
+        assert process_of(scripted, "gateway.script_host") == before
+        (folder / "go").touch()
+        assert peer.responses()[-1].status == 0
+    (folder / "go").unlink()
+    wait_until(lambda: process_of(scripted, "gateway.script_host") != before, TIMEOUT_S, "no new script")
 
 
 def test_hanging_filter_does_not_end_a_move(scripted: Gateway, folder: Path, calls: Any) -> None:
