@@ -24,7 +24,7 @@ demo:
 
 test:
 	@scripts/install.sh test
-	@.venv/bin/python -m pytest $(PYTEST_ARGS)
+	@.venv/bin/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 lint:
 	@scripts/install.sh test
