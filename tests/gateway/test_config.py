@@ -250,7 +250,7 @@ def test_ae_titles_are_printable_ascii_without_padding(title: str) -> None:
         ({"PACS": "Stored"}, True, {"PACS"}),
         ({}, False, set()),
     ],
-    ids=str,
+    ids=["spooled", "stored", "for two", "padded", "strict", "none"],
 )
 def test_acknowledge_may_depend_on_the_calling_ae_title(acknowledge: Any, strict: bool, stored: set[str]) -> None:
     configuration = parse({"StrictAetComparison": strict, "DicomGateway": {"Acknowledge": acknowledge}}, BASE)
