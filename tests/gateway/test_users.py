@@ -141,6 +141,7 @@ def test_flood_of_passcodes_is_congestion_and_verified_one_at_a_time(monkeypatch
         HASH.rpartition("$")[0] + "$!!!!",
         HASH.rpartition("$")[0] + "$",
     ],
+    ids=range(11),  # the salt is another one in each process
 )
 def test_hash_that_is_none_is_refused_without_being_repeated(text: str) -> None:
     with pytest.raises(ValueError, match="expected a hash that `dicom-gateway hash-password` has made") as raised:
