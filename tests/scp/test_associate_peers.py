@@ -81,6 +81,17 @@ class OfferedContexts(ContextPolicy):
         return
 
 
+class OfferingEnvironment(Environment):
+    """Offers what the test says, and nothing else."""
+
+    offer: OfferedContexts
+
+    @property
+    def contexts(self) -> ContextPolicy:
+        """See Environment."""
+        return self.offer
+
+
 @pytest.fixture
 def acceptor(tmp_path: Path) -> Iterator[Acceptor]:
     configuration = config.parse({"DicomGateway": {"StateDirectory": str(tmp_path / "state")}}, tmp_path)
@@ -91,8 +102,9 @@ def acceptor(tmp_path: Path) -> Iterator[Acceptor]:
         storage = StorageService(
             configuration, writer, DeliveryClient(configuration.state_directory), policies(configuration, None)
         )
-        made = Acceptor(Environment(configuration, storage, no_archives()), port=listener.getsockname()[1])
-        made.environment.contexts = OfferedContexts(made.offered)
+        environment = OfferingEnvironment(configuration, storage, no_archives())
+        made = Acceptor(environment, port=listener.getsockname()[1])
+        environment.offer = OfferedContexts(made.offered)
         serving = threading.Thread(target=made.serve, args=(listener,))
         serving.start()
         try:
