@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway import config, log
-from gateway.config import Configuration
+from gateway import log
+from gateway.options import config
+from gateway.options.config import Configuration
 
 
 @dataclass(frozen=True)

@@ -10,24 +10,26 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gateway import VERSION, commitment_command, hl7_command, mpps_command, quota_command, supervisor, worklist_command
-from gateway.checks import describe
-from gateway.commands import EXIT_WRONG, ConfigurationOption, fail, load
+from gateway import VERSION
+from gateway.access.passcodes import MAXIMUM_PASSCODE_BYTES, PasscodeHash
+from gateway.checks.configuration import describe
+from gateway.commands import commitment, hl7, mpps, quota, worklist
+from gateway.commands.common import EXIT_WRONG, ConfigurationOption, fail, load
 from gateway.deliveries import request_rescan
+from gateway.dicom.part10 import Part10Error, read_meta
 from gateway.modalities import KnownModalities
-from gateway.orthanc_json import ConfigurationError
-from gateway.part10 import Part10Error, read_meta
-from gateway.passcodes import MAXIMUM_PASSCODE_BYTES, PasscodeHash
+from gateway.options.orthanc_json import ConfigurationError
 from gateway.spool import Spool, destination_of
+from gateway.supervisor import supervisor
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="A DICOM network gateway for Orthanc.")
 queue = typer.Typer(no_args_is_help=True, help="The spool: what waits for its destination, what was refused.")
 app.add_typer(queue, name="queue")
-app.add_typer(commitment_command.app, name="commitment")
-app.add_typer(quota_command.app, name="quota")
-app.add_typer(worklist_command.app, name="worklist")
-app.add_typer(mpps_command.app, name="mpps")
-app.add_typer(hl7_command.app, name="hl7")
+app.add_typer(commitment.app, name="commitment")
+app.add_typer(quota.app, name="quota")
+app.add_typer(worklist.app, name="worklist")
+app.add_typer(mpps.app, name="mpps")
+app.add_typer(hl7.app, name="hl7")
 
 ConfigurationFile = Annotated[
     Path, typer.Argument(help="Orthanc's configuration: a file, or a folder of *.json files.", show_default=False)
@@ -142,7 +144,7 @@ def delete(names: Name, configuration: ConfigurationOption) -> None:
         _in_failed(spool, name)
         spool.discard(name)
         print(f"{name}: deleted")
-    quota_command.give_back(load(configuration)[1], deleted)
+    quota.give_back(load(configuration)[1], deleted)
 
 
 def _spool(path: Path) -> Spool:

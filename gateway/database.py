@@ -13,8 +13,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from gateway.config import Configuration
 from gateway.durable import fsync_directory
+from gateway.options.config import Configuration
 
 SQLITE_NAME: Final = "gateway.sqlite"
 BUSY_TIMEOUT_S: Final = 30.0

@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from gateway.config import Configuration, Modality, read_modality
 from gateway.durable import write_file
 from gateway.log import get_logger
+from gateway.options.config import Configuration, Modality, read_modality
 
 FILE_NAME: Final = "modalities.json"
 

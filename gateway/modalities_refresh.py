@@ -8,10 +8,10 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
-from gateway.config import Configuration
 from gateway.forwarding.transports import Endpoint, HttpTransport, Unreachable
 from gateway.log import get_logger
 from gateway.modalities import KnownModalities, Modalities, ModalitiesError, configured_modalities, read_answer
+from gateway.options.config import Configuration
 
 URI: Final = "/modalities?expand"
 TIMEOUT_S: Final = 10.0

@@ -4,9 +4,9 @@ import socket
 import ssl
 from typing import Final
 
-from gateway.config import Configuration
-from gateway.hl7_receivers import ReceiverSection
-from gateway.tls import TlsError, TlsFiles, load_own, load_trusted, require_readable
+from gateway.options.config import Configuration
+from gateway.options.hl7_receivers import ReceiverSection
+from gateway.tls.context import TlsError, TlsFiles, load_own, load_trusted, require_readable
 
 # A peer that went without a word is noticed after about ten minutes, also while nothing is to be sent.
 _KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 300), (socket.TCP_KEEPINTVL, 60), (socket.TCP_KEEPCNT, 5))

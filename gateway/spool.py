@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
+from gateway.dicom.part10 import FileMeta
 from gateway.durable import fsync_directory, write_file
-from gateway.part10 import FileMeta
 
 DIRECTORY_MODE: Final = 0o700
 FILE_MODE: Final = 0o600

@@ -23,20 +23,20 @@ from pynetdicom.association import Association
 from pynetdicom.transport import AddressInformation
 
 from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from gateway.admission import Admission, Rejection, Verb, offered
+from gateway.access.admission import Admission, Rejection, Verb, offered
+from gateway.access.called_titles import CalledTitles
+from gateway.access.certificate_names import SubjectBinding, names
+from gateway.access.peers import plain_address
+from gateway.access.users import Users, UserVerdict, user_name
 from gateway.archive.interface import Archives
-from gateway.called_titles import CalledTitles
-from gateway.certificate_names import SubjectBinding, names
-from gateway.config import Configuration
 from gateway.log import get_logger
 from gateway.modalities import KnownModalities, Modalities
 from gateway.moves.archive_driver import archive_drivers
 from gateway.moves.interface import MoveDrivers
-from gateway.peers import plain_address
+from gateway.options.config import Configuration
 from gateway.script_host.client import ScriptClient
 from gateway.script_host.kinds import Kind
-from gateway.tls import TlsContexts, TlsError, files_of
-from gateway.users import Users, UserVerdict, user_name
+from gateway.tls.context import TlsContexts, TlsError, files_of
 from scp import associate_accept
 from scp.associate_primitives import associate_response
 from scp.associate_request import AssociateRequest
@@ -103,7 +103,7 @@ _numbers = itertools.count(1)
 def configure_pynetdicom() -> None:
     """Process-wide settings of pynetdicom: no formatting of logs nobody reads, no refusal by exceptions.
 
-    What is no AE title or UID is for scp and gateway.admission to answer, not a reason to drop the connection.
+    What is no AE title or UID is for scp and gateway.access.admission to answer, not a reason to drop the connection.
     """
     # UIDs only have to be equal here: pydicom would match each against a regular expression and warn of what is none.
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE

@@ -3,7 +3,7 @@
 import re
 from typing import TYPE_CHECKING, Final
 
-from gateway.structure import Limits, StructureError, check_structure
+from gateway.dicom.structure import Limits, StructureError, check_structure
 from scp.policy import Policy
 from scp.statuses import Answer, Status
 
@@ -42,7 +42,7 @@ class CommandIsValid(Policy):
 
 
 class StructureIsSound(Policy):
-    """Whether Orthanc can parse it without harm (gateway.structure); leaves the header for those who follow."""
+    """Whether Orthanc can parse it without harm (gateway.dicom.structure); leaves the header for those who follow."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits

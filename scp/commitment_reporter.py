@@ -17,24 +17,24 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from gateway import database
-from gateway.admission import Verb
+from gateway.access.admission import Verb
 from gateway.archive.orthanc import Options, OrthancArchive
 from gateway.archive.rest import OrthancRest
 from gateway.archive.set_up import dicomweb_clients
 from gateway.child import Settings, read_settings
-from gateway.config import Configuration, Modality
 from gateway.database import Database, DatabaseError
 from gateway.deliveries import DeliveryClient
-from gateway.durations import read_duration
+from gateway.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from gateway.forwarding.endpoint import endpoint
 from gateway.log import get_logger
 from gateway.modalities import KnownModalities
+from gateway.options.config import Configuration, Modality
+from gateway.options.durations import read_duration
+from gateway.options.storage_commitment import StorageCommitmentSection
 from gateway.quotas.identity import gateway_identity
 from gateway.script_host.client import ScriptClient
 from gateway.spool import Spool
-from gateway.storage_commitment_options import StorageCommitmentSection
-from gateway.tls import TlsError
-from gateway.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
+from gateway.tls.context import TlsError
 from scp.association import configure_pynetdicom
 from scp.association_errors import AssociationError
 from scp.commitment_report import send_report

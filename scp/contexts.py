@@ -10,8 +10,8 @@ from pydicom.uid import UID
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import _STORAGE_CLASSES
 
-from gateway.admission import OFFERED, Verb
-from gateway.transfer_syntaxes import UNCOMPRESSED
+from gateway.access.admission import OFFERED, Verb
+from gateway.dicom.transfer_syntaxes import UNCOMPRESSED
 from scp.associate_request import Role
 
 NO_ROLES: Final[Mapping[str, Role]] = {}
@@ -19,7 +19,7 @@ NO_ROLES: Final[Mapping[str, Role]] = {}
 VERIFICATION: Final = "1.2.840.10008.1.1"
 
 # Which service an abstract syntax is for, besides storage. Orthanc 1.10.1 has all of these but MPPS; those whose
-# verb is offered (gateway.admission) are served here.
+# verb is offered (gateway.access.admission) are served here.
 SERVICES: Final[Mapping[str, Verb]] = {
     VERIFICATION: Verb.ECHO,
     "1.2.840.10008.5.1.4.1.2.1.1": Verb.FIND,  # Patient Root Query/Retrieve - FIND

@@ -5,9 +5,9 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from gateway.config import Configuration, Modality
 from gateway.modalities import Modalities
-from gateway.tls_client import client_context
+from gateway.options.config import Configuration, Modality
+from gateway.tls.client import client_context
 from scp.requestor import Destination
 
 # Of DicomScuTimeout and Timeout 0, which are "no timeout" in Orthanc: here each wait has an end.

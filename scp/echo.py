@@ -4,9 +4,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gateway.config import Configuration, Modality
-from gateway.tls import TlsError
-from gateway.transfer_syntaxes import IMPLICIT_VR_LITTLE_ENDIAN
+from gateway.dicom.transfer_syntaxes import IMPLICIT_VR_LITTLE_ENDIAN
+from gateway.options.config import Configuration, Modality
+from gateway.tls.context import TlsError
 from scp.association import configure_pynetdicom
 from scp.association_errors import AssociationError
 from scp.connection import connect, name, resolve, secure

@@ -21,11 +21,11 @@ from gateway.archive.interface import (
     TooBroad,
 )
 from gateway.archive.orthanc_tags import QUERY_RETRIEVE_LEVEL, RETRIEVE_AE_TITLE
-from gateway.character_sets import of_orthanc
-from gateway.config import Configuration
+from gateway.dicom.character_sets import of_orthanc
 from gateway.matching.answers import AnswerEncoder
 from gateway.matching.identifier import key_of, read_keys
 from gateway.matching.keys import InvalidQuery, Key
+from gateway.options.config import Configuration
 from scp.command_set import Command, encode_response, p_data_tf
 from scp.peer_writer import PeerWriter
 from scp.questions import Asking, Question, level_of, question_of

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from gateway.archive.interface import ArchiveUnavailable, EncodedInstance, InstanceReference, TooBroad
-from gateway.character_sets import of_orthanc
-from gateway.config import Configuration
+from gateway.dicom.character_sets import of_orthanc
+from gateway.dicom.transfer_syntaxes import UNCOMPRESSED
 from gateway.matching.keys import InvalidQuery
 from gateway.moves.interface import Acceptance, MoveDriver, MoveDrivers, MoveRequest, Outcome, SubOperation
-from gateway.transfer_syntaxes import UNCOMPRESSED
+from gateway.options.config import Configuration
 from scp.association_errors import AssociationError, ConnectionLost, ContextNotAccepted, DataSetUnavailable
 from scp.command_set import Command
 from scp.data_set_sources import Chunks

@@ -6,14 +6,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from gateway.character_sets import of_orthanc
-from gateway.config import Configuration, Modality
+from gateway.dicom.character_sets import of_orthanc
 from gateway.matching.keys import InvalidQuery
 from gateway.modalities import KnownModalities
 from gateway.moves.interface import MoveDrivers, MoveRequest
 from gateway.moves.script_driver import NoTarget
+from gateway.options.config import Configuration, Modality
 from gateway.script_host.client import ScriptFailed
-from gateway.tls import TlsError
+from gateway.tls.context import TlsError
 from scp.command_set import Command, MoveOriginator
 from scp.destination_target import DestinationTarget
 from scp.destinations import destination_of

@@ -7,12 +7,12 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from gateway.character_sets import of_orthanc
-from gateway.config import Configuration
 from gateway.database import Database, DatabaseError
+from gateway.dicom.character_sets import of_orthanc
 from gateway.matching.attributes import Attributes
 from gateway.matching.identifier import read_attributes
 from gateway.matching.keys import InvalidQuery
+from gateway.options.config import Configuration
 from scp.checks import HARMLESS_UID, MAXIMUM_UID_CHARACTERS
 from scp.normalized import NormalizedRequest, Outcome
 from scp.statuses import SUCCESS, Answer, Status

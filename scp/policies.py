@@ -5,9 +5,9 @@ is complete in its file. The first that answers refuses the instance; what is re
 being written. What nobody refuses goes into the spool (scp.storage).
 """
 
-from gateway.config import Configuration
+from gateway.dicom.structure import Limits
+from gateway.options.config import Configuration
 from gateway.script_host.client import ScriptClient
-from gateway.structure import Limits
 from scp.checks import CommandIsValid, HeaderMatchesCommand, StructureIsSound
 from scp.policy import Policy
 from scp.quotas import EnoughFreeSpace, QuotaOfInstance, QuotaOnCommand, Quotas

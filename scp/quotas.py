@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from gateway.config import Configuration
+from gateway.options.config import Configuration
 from gateway.quotas import entries
 from gateway.quotas.accounts import TOTAL, Account, Amount
 from gateway.quotas.client import Exhausted, QuotaClient, Unavailable

@@ -42,7 +42,7 @@ _CONFIRMED: Final = 0x00
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A peer, and who we are to it. AE titles are valid ones (gateway.config).
+    """A peer, and who we are to it. AE titles are valid ones (gateway.options.config).
 
     `timeout_s` is for the connection, for each answer to A-ASSOCIATE and A-RELEASE, and for a peer that takes
     nothing while we send.

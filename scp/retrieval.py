@@ -15,11 +15,11 @@ from gateway.archive.interface import (
     TooBroad,
 )
 from gateway.archive.orthanc_tags import QUERY_RETRIEVE_LEVEL
-from gateway.character_sets import CharacterSet
+from gateway.dicom.character_sets import CharacterSet
+from gateway.dicom.transfer_syntaxes import EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from gateway.matching.identifier import key_of, read_keys
 from gateway.matching.keys import InvalidQuery, Key
 from gateway.moves.interface import IDENTIFIERS, MoveRequest, Outcome, SubOperation
-from gateway.transfer_syntaxes import EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from scp.command_set import Counters, encode_response, p_data_tf
 from scp.peer_writer import PeerWriter
 from scp.questions import Asking, Question, check_level, level_of

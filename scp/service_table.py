@@ -1,10 +1,10 @@
 """Every service that answers requests on accepted presentation contexts, besides C-STORE and C-ECHO: one table."""
 
 from gateway.archive.interface import Archives
-from gateway.config import Configuration
 from gateway.modalities import KnownModalities
 from gateway.moves.interface import MoveDrivers
 from gateway.moves.script_driver import ScriptedMoveDrivers
+from gateway.options.config import Configuration
 from gateway.script_host.client import ScriptClient
 from gateway.script_host.kinds import Kind
 from scp.command_set import (

@@ -12,12 +12,12 @@ from typing import Any, Final
 
 from blake3 import blake3
 
-from gateway.config import Configuration
 from gateway.deliveries import DeliveryClient
-from gateway.part10 import FileMeta, orthanc_id
+from gateway.dicom.part10 import FileMeta, orthanc_id
+from gateway.dicom.structure import Header
+from gateway.options.config import Configuration
 from gateway.quotas.rules import Limit
 from gateway.spool import ORTHANC, Delivery, IncomingFile, SpoolWriter
-from gateway.structure import Header
 from scp.command_set import Command
 from scp.policy import Policy
 from scp.quotas import Reservation

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Final, cast
 
-from gateway.config import Configuration
 from gateway.database import Database, DatabaseError
 from gateway.log import get_logger
+from gateway.options.config import Configuration
 from scp.association_reports import Reporting, WorkersReports
 from scp.command_set import Command
 from scp.commitment_report import ALL_COMMITTED, FAILURES_EXIST

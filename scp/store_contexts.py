@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.archive.interface import InstanceReference
+from gateway.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from gateway.moves.interface import Acceptance
-from gateway.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from scp.requestor import MAXIMUM_CONTEXTS, ProposedContext
 
 UNCOMPRESSED: Final = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)

@@ -19,10 +19,10 @@ from typing import Any, Final
 
 from gateway.archive.set_up import archives
 from gateway.child import read_settings
-from gateway.config import Configuration
 from gateway.deliveries import DeliveryClient
 from gateway.log import get_logger
 from gateway.moves.site_drivers import move_drivers
+from gateway.options.config import Configuration
 from gateway.quotas.client import QuotaClient
 from gateway.script_host.client import ScriptClient
 from gateway.spool import Spool, SpoolWriter

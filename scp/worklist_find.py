@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
-from gateway.character_sets import ASCII, SINGLE_BYTE, UTF_8, CharacterSet, of_orthanc, requested
-from gateway.config import Configuration
 from gateway.database import Database, DatabaseError
+from gateway.dicom.character_sets import ASCII, SINGLE_BYTE, UTF_8, CharacterSet, of_orthanc, requested
 from gateway.log import get_logger
 from gateway.matching.answers import AnswerEncoder
 from gateway.matching.attributes import Attributes, name_of
 from gateway.matching.identifier import SPECIFIC_CHARACTER_SET, key_of, read_keys
 from gateway.matching.keys import Key
+from gateway.options.config import Configuration
 from scp.command_set import Command
 from scp.find import Answers, FindOperation, NoAnswers
 from scp.questions import Asking, Question, question_of

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
-from gateway.character_sets import ASCII
+from gateway.dicom.character_sets import ASCII
 from gateway.matching.answers import AnswerEncoder
 from gateway.matching.attributes import Attributes, Element, name_of
 from gateway.matching.identifier import read_attributes

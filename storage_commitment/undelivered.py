@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Iterable
 
-from gateway.part10 import Part10Error, read_meta
+from gateway.dicom.part10 import Part10Error, read_meta
 from gateway.spool import ORTHANC, Spool, destination_of
 
 

@@ -11,35 +11,27 @@ import pytest
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 from pydicom.datadict import dictionary_description
+from typer import Typer
 
-from gateway import (
-    IMPLEMENTATION_CLASS_UID,
-    IMPLEMENTATION_VERSION_NAME,
-    cli,
-    commitment_command,
-    config,
-    hl7_command,
-    hl7_outbox_command,
-    mpps_command,
-    quota_command,
-    worklist_command,
-)
-from gateway.checks import WITHOUT_EFFECT
-from gateway.dicomweb_options import DicomWebServerSection, OAuth2Section
+from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, cli
+from gateway.checks.configuration import WITHOUT_EFFECT
+from gateway.commands import commitment, hl7, hl7_outbox, mpps, quota, worklist
+from gateway.dicom.transfer_syntaxes import PREFERENCE
 from gateway.forwarding import verdicts
 from gateway.forwarding.verdicts import Reply, Verdict
 from gateway.hl7_character_sets import find_codec
-from gateway.hl7_options import Hl7Section
-from gateway.hl7_receivers import ReceiverSection
 from gateway.matching.attributes import name_of, vr_of
-from gateway.order_options import StationRule
+from gateway.options import config
+from gateway.options.dicomweb import DicomWebServerSection, OAuth2Section
+from gateway.options.hl7 import Hl7Section
+from gateway.options.hl7_receivers import ReceiverSection
+from gateway.options.orders import StationRule
+from gateway.options.script import ScriptOptions
+from gateway.options.storage_commitment import StorageCommitmentSection
+from gateway.options.worklist import ExpirySection, OrthancWorklists, WorklistSection
 from gateway.quotas.options import QuotaRule, QuotasSection
 from gateway.script_host.api.catalogue import NOT_OFFERED, ONLY_IN_ORTHANC
-from gateway.script_options import ScriptOptions
-from gateway.storage_commitment_options import StorageCommitmentSection
-from gateway.tls_policy import RECOMMENDED, SUITES
-from gateway.transfer_syntaxes import PREFERENCE
-from gateway.worklist_options import ExpirySection, OrthancWorklists, WorklistSection
+from gateway.tls.policy import RECOMMENDED, SUITES
 from scp.contexts import STORAGE_CLASSES
 from scp.statuses import Status
 from scp.tls_connection import REASONS
@@ -59,6 +51,13 @@ ROOMS: Final = (
     "storage_commitment",
     "scp",
     "gateway",
+    "gateway/access",
+    "gateway/checks",
+    "gateway/commands",
+    "gateway/dicom",
+    "gateway/options",
+    "gateway/supervisor",
+    "gateway/tls",
     "gateway/forwarding",
     "gateway/matching",
     "gateway/archive",
@@ -310,48 +309,30 @@ def test_make_targets_of_the_documents_exist(document: Path) -> None:
     assert named <= targets
 
 
+def commands_of(app: Typer) -> set[str]:
+    """The names of the commands of `app`, without those of its groups."""
+    return {
+        command.name or str(getattr(command.callback, "__name__", "")).replace("_", "-")
+        for command in app.registered_commands
+    }
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_commands_of_the_documents_exist(document: Path) -> None:
-    commands = {
-        command.name or str(getattr(command.callback, "__name__", "")).replace("_", "-")
-        for command in cli.app.registered_commands
+    code = code_of(document)
+    groups = {
+        "queue": cli.queue,
+        "quota": quota.app,
+        "worklist": worklist.app,
+        "hl7": hl7.app,
+        "mpps": mpps.app,
+        "commitment": commitment.app,
     }
-    queue = {
-        command.name or str(getattr(command.callback, "__name__", "")) for command in cli.queue.registered_commands
-    }
-    named = set(re.findall(r"dicom-gateway ([a-z-]+)\b", code_of(document)))
-    quota = {
-        command.name or str(getattr(command.callback, "__name__", ""))
-        for command in quota_command.app.registered_commands
-    }
-    worklist = {
-        command.name or str(getattr(command.callback, "__name__", ""))
-        for command in worklist_command.app.registered_commands
-    }
-    assert set(re.findall(r"dicom-gateway worklist ([a-z]+)\b", code_of(document))) <= worklist
-    hl7 = {
-        command.name or str(getattr(command.callback, "__name__", ""))
-        for command in hl7_command.app.registered_commands
-    }
-    outbox = {
-        command.name or str(getattr(command.callback, "__name__", ""))
-        for command in hl7_outbox_command.app.registered_commands
-    }
-    assert set(re.findall(r"dicom-gateway hl7 ([a-z]+)\b", code_of(document))) <= hl7 | {"outbox"}
-    assert set(re.findall(r"hl7 outbox ([a-z]+)\b", code_of(document))) <= outbox
-    mpps = {
-        command.name or str(getattr(command.callback, "__name__", ""))
-        for command in mpps_command.app.registered_commands
-    }
-    assert named <= commands | {"queue", "quota", "worklist", "hl7", "mpps", "commitment"}
-    assert set(re.findall(r"dicom-gateway mpps ([a-z]+)\b", code_of(document))) <= mpps
-    commitment = {
-        command.name or str(getattr(command.callback, "__name__", ""))
-        for command in commitment_command.app.registered_commands
-    }
-    assert set(re.findall(r"dicom-gateway commitment ([a-z]+)\b", code_of(document))) <= commitment
-    assert set(re.findall(r"dicom-gateway quota ([a-z]+)\b", code_of(document))) <= quota
-    assert set(re.findall(r"dicom-gateway queue ([a-z]+)\b", code_of(document))) <= queue
+    assert set(re.findall(r"dicom-gateway ([a-z-]+)\b", code)) <= commands_of(cli.app) | groups.keys()
+    for group, app in groups.items():
+        of_groups = {"outbox"} if group == "hl7" else set()
+        assert set(re.findall(rf"dicom-gateway {group} ([a-z]+)\b", code)) <= commands_of(app) | of_groups
+    assert set(re.findall(r"hl7 outbox ([a-z]+)\b", code)) <= commands_of(hl7_outbox.app)
 
 
 def anchors(document: Path) -> set[str]:

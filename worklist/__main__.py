@@ -14,13 +14,13 @@ from collections.abc import Callable
 
 from gateway import database
 from gateway.archive.rest import OrthancRest
-from gateway.character_sets import of_orthanc
 from gateway.child import Settings, read_settings
-from gateway.config import Configuration
+from gateway.dicom.character_sets import of_orthanc
 from gateway.forwarding.endpoint import endpoint
 from gateway.log import get_logger
+from gateway.options.config import Configuration
+from gateway.options.worklist import WorklistSection
 from gateway.quotas.identity import gateway_identity
-from gateway.worklist_options import WorklistSection
 from worklist.folders import FolderImport
 from worklist.housekeeping import Housekeeping
 from worklist.performed.announcements import listen

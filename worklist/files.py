@@ -5,7 +5,8 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from gateway.character_sets import CharacterSet
+from gateway.dicom.character_sets import CharacterSet
+from gateway.dicom.part10 import MAXIMUM_META_BYTES, PREAMBLE, Part10Error, read_meta
 from gateway.matching.attributes import Attributes
 from gateway.matching.identifier import (
     EXPLICIT_VR_BIG_ENDIAN,
@@ -14,7 +15,6 @@ from gateway.matching.identifier import (
     read_attributes,
 )
 from gateway.matching.keys import InvalidQuery
-from gateway.part10 import MAXIMUM_META_BYTES, PREAMBLE, Part10Error, read_meta
 from worklist.items import SCHEDULED_PROCEDURE_STEP_SEQUENCE
 
 EXTENSION: Final = ".wl"

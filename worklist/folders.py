@@ -16,11 +16,11 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, delete, insert, select
 
-from gateway.character_sets import CharacterSet
 from gateway.database import Database
+from gateway.dicom.character_sets import CharacterSet
 from gateway.log import get_logger
 from gateway.matching.attributes import Attributes, Element
-from gateway.worklist_options import WorklistFolder
+from gateway.options.worklist import WorklistFolder
 from worklist import store
 from worklist.completeness import describe, missing
 from worklist.files import EXTENSION, FileError, read_file

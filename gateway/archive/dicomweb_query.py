@@ -28,11 +28,11 @@ from gateway.archive.orthanc_tags import (
 )
 from gateway.dicomweb.client import UNQUOTED
 from gateway.dicomweb.qido import Parameters
-from gateway.dicomweb_options import DicomWebServerSection
 from gateway.matching.answers import private_creators
 from gateway.matching.attributes import Attributes, Element, is_private, is_private_creator
 from gateway.matching.keys import Key
 from gateway.matching.matcher import Matcher
+from gateway.options.dicomweb import DicomWebServerSection
 
 # Of longer lists a search for each costs more than to look at all that the level above has.
 MAXIMUM_SEARCHES: Final = 200

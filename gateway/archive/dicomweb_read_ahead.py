@@ -24,15 +24,15 @@ from gateway.archive.interface import (
     InstanceReference,
     Wanted,
 )
-from gateway.dicomweb.client import DicomWebClient
-from gateway.dicomweb.errors import BadAnswer, DicomWebError, HttpStatusError, ServerUnreachable
-from gateway.part10 import (
+from gateway.dicom.part10 import (
     MAXIMUM_META_BYTES,
     MEDIA_STORAGE_SOP_INSTANCE_UID,
     TRANSFER_SYNTAX_UID,
     Part10Error,
     find_data_set,
 )
+from gateway.dicomweb.client import DicomWebClient
+from gateway.dicomweb.errors import BadAnswer, DicomWebError, HttpStatusError, ServerUnreachable
 
 # Files up to this size are read whole before they are handed out, so that one that breaks off is asked for again.
 WHOLE_BYTES: Final = 2 * 1024 * 1024

@@ -10,9 +10,9 @@ from gateway.archive.dicomweb_query import QueryPlan, Search, is_path_segment, l
 from gateway.archive.interface import SERIES_INSTANCE_UID, STUDY_INSTANCE_UID, Level, Query
 from gateway.dicomweb.errors import HttpStatusError
 from gateway.dicomweb.qido import Qido
-from gateway.dicomweb_options import DicomWebServerSection
 from gateway.matching.attributes import Attributes
 from gateway.matching.keys import Key
+from gateway.options.dicomweb import DicomWebServerSection
 
 # "All series", "all instances of a study": what a server answers that does not have it.
 _NO_SUCH_RESOURCE: Final = frozenset((400, 404, 405, 501))

@@ -29,15 +29,15 @@ from gateway.archive.orthanc_parents import Parents
 from gateway.archive.orthanc_resources import OrthancResources, Resource, short
 from gateway.archive.orthanc_tags import level_of
 from gateway.archive.rest import OrthancRest
-from gateway.matching.attributes import vr_of
-from gateway.matching.keys import Key
-from gateway.part10 import (
+from gateway.dicom.part10 import (
     MAXIMUM_META_BYTES,
     MEDIA_STORAGE_SOP_INSTANCE_UID,
     TRANSFER_SYNTAX_UID,
     Part10Error,
     find_data_set,
 )
+from gateway.matching.attributes import vr_of
+from gateway.matching.keys import Key
 
 # An answer has some 700 bytes for each.
 INSTANCES_AT_ONCE: Final = 2000

@@ -8,10 +8,10 @@ from gateway.archive.nothing import NoArchive
 from gateway.archive.orthanc import Options, OrthancArchive
 from gateway.archive.rest import OrthancRest
 from gateway.child import Settings
-from gateway.config import Configuration
 from gateway.deliveries import DeliveryClient
 from gateway.dicomweb.client import DicomWebClient
 from gateway.forwarding.endpoint import endpoint
+from gateway.options.config import Configuration
 
 
 def orthanc_archive(settings: Settings, configuration: Configuration, deliveries: DeliveryClient) -> OrthancArchive:

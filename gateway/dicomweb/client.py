@@ -24,8 +24,8 @@ from urllib3.response import BaseHTTPResponse
 from gateway.dicomweb.connections import pool_of, request_target, tls_context
 from gateway.dicomweb.credentials import credentials_of
 from gateway.dicomweb.errors import BadAnswer, HttpStatusError, ServerUnreachable
-from gateway.dicomweb_options import DicomWebServerSection
 from gateway.forwarding.transports import SLOWEST_BYTES_PER_S
+from gateway.options.dicomweb import DicomWebServerSection
 
 # PS3.18 does not say which of them may be repeated: these speak of the moment, not of the request.
 RETRIED: Final = frozenset((429, 502, 503, 504))

@@ -13,8 +13,8 @@ from urllib.parse import quote_plus, urlencode
 import urllib3
 
 from gateway.dicomweb.errors import ServerUnreachable
-from gateway.dicomweb_options import DicomWebServerSection, OAuth2Section
-from gateway.orthanc_json import ConfigurationError
+from gateway.options.dicomweb import DicomWebServerSection, OAuth2Section
+from gateway.options.orthanc_json import ConfigurationError
 
 MAXIMUM_TOKEN_BYTES: Final = 64 * 1024
 # A token is replaced so long before it expires, or after four fifths of a short life.

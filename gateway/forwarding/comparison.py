@@ -16,9 +16,9 @@ from typing import Any, Final
 import pydicom
 from pydicom.errors import InvalidDicomError
 
+from gateway.dicom.part10 import Part10Error, read_meta
+from gateway.dicom.transfer_syntaxes import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, UNCOMPRESSED
 from gateway.forwarding.transports import HttpTransport, Unreachable
-from gateway.part10 import Part10Error, read_meta
-from gateway.transfer_syntaxes import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, UNCOMPRESSED
 
 _CHUNK_BYTES: Final = 1024 * 1024
 # Decoding holds both copies in memory; what is larger must agree byte by byte.

@@ -12,17 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from gateway.config import ForwardingSection
 from gateway.deliveries import Result, late_reason
+from gateway.dicom.part10 import Part10Error
+from gateway.dicom.structure import StructureError
 from gateway.forwarding.identify import read_delivery
 from gateway.forwarding.kept import KeptDeliveries
 from gateway.forwarding.queue import Batching, DeliveryQueue
 from gateway.forwarding.transports import Unreachable
 from gateway.forwarding.verdicts import Judgement, Verdict
 from gateway.log import get_logger
-from gateway.part10 import Part10Error
+from gateway.options.config import ForwardingSection
 from gateway.spool import Delivery, Spool, move
-from gateway.structure import StructureError
 
 DIFFERS: Final = "differs from the stored instance"
 # When nothing came for so long the modalities make a pause: what they wait for is not slowed down by delivering.

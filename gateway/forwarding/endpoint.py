@@ -1,8 +1,8 @@
 """Where Orthanc's REST API is, and what opens it."""
 
 from gateway.child import Settings
-from gateway.config import Configuration, password
 from gateway.forwarding.transports import Endpoint
+from gateway.options.config import Configuration, password
 
 
 def endpoint(settings: Settings, configuration: Configuration) -> Endpoint:

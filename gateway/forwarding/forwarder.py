@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.config import ForwardingSection
 from gateway.forwarding.comparison import CopyError, is_same_instance
 from gateway.forwarding.destination import DIFFERS, Destination, OnOutcome
 from gateway.forwarding.kept import KeptDeliveries
 from gateway.forwarding.queue import SMALL_BYTES
 from gateway.forwarding.transports import HttpTransport, Transport
 from gateway.forwarding.verdicts import Judgement, Verdict, judge, judge_batch
+from gateway.options.config import ForwardingSection
 from gateway.spool import Delivery, Spool
 
 INSTANCES: Final = "/instances"

@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
-from gateway.part10 import orthanc_id, read_meta
+from gateway.dicom.part10 import orthanc_id, read_meta
+from gateway.dicom.structure import check_structure
 from gateway.spool import Delivery
-from gateway.structure import check_structure
 
 
 def read_delivery(path: Path) -> Delivery:

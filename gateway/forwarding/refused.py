@@ -7,11 +7,11 @@ import threading
 from pathlib import Path
 
 from gateway.deliveries import Wanted
+from gateway.dicom.part10 import Part10Error
+from gateway.dicom.structure import StructureError
 from gateway.forwarding.identify import read_delivery
 from gateway.forwarding.pending import Pending
-from gateway.part10 import Part10Error
 from gateway.spool import Delivery, Spool
-from gateway.structure import StructureError
 
 
 class RefusedInstances:

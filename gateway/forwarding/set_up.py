@@ -8,7 +8,6 @@ from functools import partial
 from typing import Final
 
 from gateway.child import Settings
-from gateway.config import Configuration
 from gateway.dicomweb.client import DicomWebClient
 from gateway.forwarding.destination import Destination, OnOutcome
 from gateway.forwarding.endpoint import endpoint
@@ -16,6 +15,7 @@ from gateway.forwarding.forwarder import Forwarder, Sender
 from gateway.forwarding.kept import KeptDeliveries
 from gateway.forwarding.stow import StowForwarder
 from gateway.forwarding.transports import HttpTransport, PluginTransport, Transport
+from gateway.options.config import Configuration
 from gateway.spool import ORTHANC, Spool
 
 # Transport "Plugin" is serial; a second thread prepares the next batch.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.archive.dicomweb_holdings import Holdings
-from gateway.config import ForwardingSection
+from gateway.dicom.part10 import Part10Error
 from gateway.dicomweb.client import DicomWebClient, Request, retry_after_s
 from gateway.dicomweb.errors import DicomWebError
 from gateway.forwarding.destination import DIFFERS, Destination, OnOutcome
@@ -20,7 +20,7 @@ from gateway.forwarding.stow_comparison import compare
 from gateway.forwarding.stow_verdicts import STATUSES, SUCCESSES, judge_failure
 from gateway.forwarding.transports import Unreachable
 from gateway.forwarding.verdicts import Judgement, Verdict
-from gateway.part10 import Part10Error
+from gateway.options.config import ForwardingSection
 from gateway.spool import Delivery, Spool
 
 # What is larger goes alone. A request is answered as a whole: the larger it is, the more is sent again when it breaks.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
-from gateway.part10 import read_meta
+from gateway.dicom.part10 import read_meta
 
 # Each piece must be sent within the timeout for connecting (urllib3): on a slow line, a small one.
 PIECE_BYTES: Final = 64 * 1024

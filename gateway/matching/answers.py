@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from gateway.character_sets import ASCII, UTF_8, CharacterSet
+from gateway.dicom.character_sets import ASCII, UTF_8, CharacterSet
 from gateway.matching.attributes import TEXT_VRS, Attributes, Element, creator_tag
 from gateway.matching.identifier import (
     EXPLICIT_VR_BIG_ENDIAN,

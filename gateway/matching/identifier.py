@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from gateway.character_sets import CharacterSet, declared
+from gateway.dicom.character_sets import CharacterSet, declared
 from gateway.matching.attributes import (
     TEXT_VRS,
     Attributes,

@@ -12,10 +12,10 @@ from types import ModuleType
 from typing import cast
 
 from gateway.archive.interface import Archive, Archives
-from gateway.config import Configuration
 from gateway.moves.archive_driver import archive_driver
 from gateway.moves.interface import MoveDriver, MoveDrivers, MoveRequest, Target
-from gateway.orthanc_json import ConfigurationError
+from gateway.options.config import Configuration
+from gateway.options.orthanc_json import ConfigurationError
 
 SiteDriver = Callable[[MoveRequest, Target, Archive], MoveDriver]
 """The class: made with the request, the target, and the archive of the called AE title."""

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.database import DatabaseError
+from gateway.dicom.part10 import Part10Error, read_meta
+from gateway.dicom.structure import StructureError
 from gateway.forwarding.transports import HttpTransport, Unreachable
 from gateway.log import get_logger
-from gateway.part10 import Part10Error, read_meta
 from gateway.quotas.accounts import Amount, Holder
 from gateway.quotas.entries import identifier, read_entry, source_of
 from gateway.quotas.holdings import Held, Holdings
 from gateway.quotas.ledger import Ledger
 from gateway.quotas.rules import QUEUE_LENGTH, Rule
 from gateway.spool import Spool
-from gateway.structure import StructureError
 
 PAGE: Final = 1000
 COMPARE_INTERVAL_S: Final = 300.0

@@ -8,9 +8,9 @@ from typing import Final, NamedTuple
 
 from blake3 import blake3
 
-from gateway.part10 import FileMeta, orthanc_id, read_meta
+from gateway.dicom.part10 import FileMeta, orthanc_id, read_meta
+from gateway.dicom.structure import check_structure
 from gateway.quotas.rules import Source, host_of
-from gateway.structure import check_structure
 
 _READ_BYTES: Final = 1024 * 1024
 _PLAIN: Final = re.compile(r"[0-9A-Za-z._-]{1,64}")

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from gateway.durations import read_duration
-from gateway.section import Section
+from gateway.options.durations import read_duration
+from gateway.options.section import Section
 
 _UNITS: Final = {"": 1, "B": 1} | {
     unit: base**power

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from gateway.config import Configuration
+from gateway.options.config import Configuration
 from gateway.quotas.options import QuotaRule
 
 NANOSECONDS: Final = 1_000_000_000

@@ -15,8 +15,8 @@ import time
 from functools import partial
 from typing import Final
 
-from gateway.character_sets import of_orthanc
 from gateway.child import read_settings
+from gateway.dicom.character_sets import of_orthanc
 from gateway.log import get_logger
 from gateway.script_host import output
 from gateway.script_host.api.module import make_module

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.log import get_logger
+from gateway.options.script import ScriptOptions
 from gateway.script_host.kinds import Kind
 from gateway.script_host.packets import Broken, Packet, receive, send, socket_path
-from gateway.script_options import ScriptOptions
 
 RECONNECT_DELAY_S: Final = 0.1
 # A host that is being started again is waited for so long, within the limit of the call.

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any, Final
 
-from gateway.character_sets import CharacterSet
+from gateway.dicom.character_sets import CharacterSet
 from gateway.log import get_logger
 from gateway.matching.answers import AnswerEncoder
 from gateway.matching.attributes import Attributes

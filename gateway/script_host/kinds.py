@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-from gateway.script_options import ScriptOptions
+from gateway.options.script import ScriptOptions
 
 
 class Kind(Enum):

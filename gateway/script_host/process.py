@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import resource
 
-from gateway.character_sets import of_orthanc
 from gateway.child import Settings
-from gateway.config import Configuration
+from gateway.dicom.character_sets import of_orthanc
 from gateway.forwarding.endpoint import endpoint
+from gateway.options.config import Configuration
 from gateway.script_host.api.module import Surroundings
 from gateway.script_host.api.rest import RestApi
 from gateway.script_host.registrations import Registrations

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.log import STANDARD_ERROR_FD, get_logger
+from gateway.options.script import ScriptOptions
 from gateway.script_host.kinds import Kind
-from gateway.script_options import ScriptOptions
 
 TICK_S: Final = 0.5
 # The interpreter lock cannot be had for longer than any call may take: no callback of any kind can run.

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config import Configuration, Modality, parse
 from gateway.modalities import FILE_NAME, KnownModalities, ModalitiesError, configured_modalities, read_answer
-from gateway.orthanc_json import ConfigurationError
+from gateway.options.config import Configuration, Modality, parse
+from gateway.options.orthanc_json import ConfigurationError
 
 CT: Final = {"AET": "CT", "Host": "192.0.2.1", "Port": 104}
 MR: Final = {"AET": "MR", "Host": "192.0.2.2", "Port": 104, "AllowStore": False}

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import pytest
 
-from gateway import config
-from gateway.config import Modality
 from gateway.modalities import KnownModalities
+from gateway.options import config
+from gateway.options.config import Modality
 from tests.conftest import MakeOrthanc
 from tests.support.ports import free_port
 from tests.support.rawdicom import A_ABORT, A_ASSOCIATE_RJ, C_ECHO_RQ, pdu

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from gateway import cli
-from gateway.config import parse
 from gateway.database import Database, connect
+from gateway.options.config import parse
 from tests.conftest import MakeGateway
 from tests.integration.gateways import process_of, processes_of
 from tests.support.mllp import Sender as OrderSender

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import pytest
 
-from gateway.part10 import MEDIA_STORAGE_SOP_INSTANCE_UID, find_data_set
+from gateway.dicom.part10 import MEDIA_STORAGE_SOP_INSTANCE_UID, find_data_set
 from tests.conftest import MakeGateway
 from tests.integration.gateways import (
     FORWARDER,

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from gateway import config
 from gateway.archive.interface import Archives
 from gateway.deliveries import DeliveryClient
 from gateway.moves.interface import MoveDrivers
+from gateway.options import config
 from gateway.spool import Spool, SpoolWriter
 from scp.association import AcceptedAssociation, Environment, configure_pynetdicom
 from scp.policies import policies

@@ -11,7 +11,7 @@ from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
 from pynetdicom.presentation import PresentationContext, build_context, negotiate_as_acceptor
 
 from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from gateway.admission import Verb
+from gateway.access.admission import Verb
 from scp import associate_accept, associate_request
 from scp.associate_primitives import AssociateIndication
 from scp.associate_request import AssociateRequest, ProposedContext, Role

@@ -15,8 +15,9 @@ from pynetdicom import AE
 from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation, UserIdentityNegotiation
 from pynetdicom.presentation import PresentationContext, build_context, build_role
 
-from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, config
+from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from gateway.deliveries import DeliveryClient
+from gateway.options import config
 from gateway.spool import Spool, SpoolWriter
 from scp.association import AcceptedAssociation, Environment
 from scp.contexts import ContextPolicy, Offer

@@ -13,8 +13,8 @@ from typing import Final
 
 import pytest
 
-from gateway.dicom_port import REJECTION_RESERVE
 from gateway.repeated_lines import LINES_PER_INTERVAL
+from gateway.supervisor.dicom_port import REJECTION_RESERVE
 from scp.association import ACSE_TIMEOUT_S, OVER_LIMIT_TIMEOUT_S
 from tests.conftest import MakeGateway
 from tests.scp.conftest import (

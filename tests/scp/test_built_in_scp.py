@@ -12,7 +12,7 @@ from pydicom._uid_dict import UID_dictionary
 from pydicom.uid import RE_VALID_UID
 from pynetdicom import sop_class
 
-from gateway.transfer_syntaxes import PREFERENCE
+from gateway.dicom.transfer_syntaxes import PREFERENCE
 from tests.conftest import MakeOrthanc
 from tests.scp.conftest import StartGateway
 from tests.support.data_sets import EXPLICIT, IMPLICIT

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from gateway.admission import OFFERED, Verb, offered
-from gateway.config import parse
-from gateway.transfer_syntaxes import PREFERENCE, UNCOMPRESSED
+from gateway.access.admission import OFFERED, Verb, offered
+from gateway.dicom.transfer_syntaxes import PREFERENCE, UNCOMPRESSED
+from gateway.options.config import parse
 from scp.contexts import SERVICES, STORAGE_CLASSES, ContextPolicy
 from tests.support.rawdicom import CT_IMAGE
 

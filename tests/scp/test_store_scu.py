@@ -17,7 +17,7 @@ from pydicom.filewriter import dcmwrite
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import CTImageStorage, StorageCommitmentPushModel, Verification
 
-from gateway.part10 import read_meta
+from gateway.dicom.part10 import read_meta
 from scp.association_errors import AssociationAborted, AssociationError, AssociationRejected, ContextNotAccepted
 from scp.command_set import MoveOriginator
 from scp.contexts import STORAGE_CLASSES

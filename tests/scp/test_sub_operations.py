@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import pytest
 
-from gateway import config
 from gateway.deliveries import DeliveryClient
+from gateway.options import config
 from gateway.spool import Spool, SpoolWriter
 from scp.association import AcceptedAssociation, Environment
 from scp.association_errors import AssociationAborted, AssociationError, AssociationTimedOut, ConnectionLost

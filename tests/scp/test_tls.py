@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 import trustme
 
-from gateway.tls import LOOK_INTERVAL_S
+from gateway.tls.context import LOOK_INTERVAL_S
 from tests.scp.conftest import DEADLINE_S, Log, StartGateway, spooled
 from tests.support.certificates import DAY, NOW, Authority, Credentials, tls_options
 from tests.support.data_sets import PIXEL_DATA, element

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.tls import TlsFiles, make_context
-from gateway.tls_policy import policy
+from gateway.tls.context import TlsFiles, make_context
+from gateway.tls.policy import policy
 from scp.pdu_reader import P_DATA_TF, ConnectionEnded, PduReader
 from scp.tls_connection import HandshakeFailed, TlsConnection
 from tests.support.certificates import Authority

@@ -16,7 +16,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
 
-from gateway.structure import DEFAULT_LIMITS, Header, Limits, check_structure
+from gateway.dicom.structure import DEFAULT_LIMITS, Header, Limits, check_structure
 
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"

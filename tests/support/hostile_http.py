@@ -19,7 +19,7 @@ from typing import Any
 
 from pydicom import dcmread
 
-from gateway.part10 import orthanc_id
+from gateway.dicom.part10 import orthanc_id
 
 
 class Fault(Enum):

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from pydicom import dcmread
 
+from gateway.dicom.part10 import FileMeta
 from gateway.forwarding.identify import read_delivery
-from gateway.part10 import FileMeta
 from gateway.spool import ORTHANC, Delivery, IncomingFile, Spool, SpoolWriter
 
 META = FileMeta(

@@ -11,8 +11,8 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian
 
-from gateway.character_sets import CharacterSet
 from gateway.database import connect_sqlite
+from gateway.dicom.character_sets import CharacterSet
 from gateway.matching.attributes import Attributes
 from gateway.matching.identifier import read_attributes
 from tests.support.data_sets import EXPLICIT, encode

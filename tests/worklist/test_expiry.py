@@ -4,7 +4,7 @@ import time
 from datetime import datetime
 
 from gateway.database import Database
-from gateway.worklist_options import ExpirySection
+from gateway.options.worklist import ExpirySection
 from tests.support.worklists import add, item_attributes, items_of
 from worklist import store
 from worklist.expiry import BATCH_ITEMS, expire

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.character_sets import CharacterSet
+from gateway.dicom.character_sets import CharacterSet
 from gateway.matching.attributes import Element
 from tests.support.worklists import dump, write_file
 from worklist.completeness import describe, missing

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.character_sets import UTF_8
 from gateway.database import Database, connect_postgresql, connect_sqlite, migrate
-from gateway.worklist_options import WorklistFolder
+from gateway.dicom.character_sets import UTF_8
+from gateway.options.worklist import WorklistFolder
 from tests.support.postgresql import PostgreSql
 from tests.support.processes import wait_until
 from tests.support.worklists import SOMEBODY, dump, items_of, write_file

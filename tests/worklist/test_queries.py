@@ -9,7 +9,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from gateway.character_sets import CharacterSet
+from gateway.dicom.character_sets import CharacterSet
 from gateway.matching.attributes import Attributes, Element, vr_of
 from gateway.matching.identifier import read_keys
 from gateway.matching.keys import InvalidQuery, Key

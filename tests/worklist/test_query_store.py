@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import pytest
 
-from gateway.character_sets import UTF_8
 from gateway.database import Database, connect_postgresql, connect_sqlite, migrate
+from gateway.dicom.character_sets import UTF_8
 from gateway.matching.attributes import Attributes
 from gateway.matching.identifier import read_keys
 from tests.support.data_sets import EXPLICIT, encode

@@ -7,7 +7,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from gateway.database import Database
-from gateway.worklist_options import ExpirySection
+from gateway.options.worklist import ExpirySection
 from tests.support.worklists import SOMEBODY, add, item_attributes, items_of
 from worklist import store
 from worklist.items import ACCESSION_NUMBER, OrderNumber, Patient, Status, status_of

@@ -17,11 +17,11 @@ from typing import Any, Final
 
 from gateway import database
 from gateway.child import read_settings
-from gateway.config import Configuration
 from gateway.database import Database, DatabaseError
-from gateway.hl7_options import Hl7Section
-from gateway.hl7_receivers import ReceiverSection
 from gateway.log import get_logger
+from gateway.options.config import Configuration
+from gateway.options.hl7 import Hl7Section
+from gateway.options.hl7_receivers import ReceiverSection
 from gateway.quotas.identity import gateway_identity
 from gateway.receiver_connection import connect
 from worklist.feedback import outbox, receivers

@@ -10,7 +10,7 @@ from datetime import tzinfo
 from typing import Any, Final
 
 from gateway.database import Database, DatabaseError
-from gateway.hl7_receivers import ReceiverSection
+from gateway.options.hl7_receivers import ReceiverSection
 from gateway.receiver_connection import ConnectError
 from worklist.feedback import outbox, receivers
 from worklist.feedback.answers import ACCEPTED, REJECTIONS, Answer

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from gateway.hl7_receivers import ReceiverSection
+from gateway.options.hl7_receivers import ReceiverSection
 from gateway.repeated_lines import RepeatedLines
 from worklist.feedback.answers import Answer, read_answer, readable_character_set
 from worklist.hl7.framing import FrameReader, enclose

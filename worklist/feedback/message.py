@@ -8,8 +8,8 @@ from datetime import datetime, tzinfo
 from typing import Final
 
 from gateway import hl7_character_sets
-from gateway.hl7_receivers import ReceiverSection
 from gateway.matching.attributes import Attributes
+from gateway.options.hl7_receivers import ReceiverSection
 from worklist import items
 from worklist.feedback.writing import ENCODING_CHARACTERS, FIELD, SEGMENT_END, Writer
 from worklist.items import Item, Status, first_item, step_of

@@ -11,7 +11,7 @@ from typing import Final
 from sqlalchemy import Connection, select, update
 
 from gateway.database import Database
-from gateway.hl7_receivers import ReceiverSection
+from gateway.options.hl7_receivers import ReceiverSection
 from worklist.feedback.tables import OWNERS
 
 BEAT_INTERVAL_S: Final = 10.0

@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, delete, insert, select, update
 
 from gateway.database import Database
-from gateway.hl7_receivers import ReceiverSection
+from gateway.options.hl7_receivers import ReceiverSection
 from worklist.feedback.tables import MAXIMUM_TEXT_CHARACTERS, OWNERS, RECEIVERS
 from worklist.items import Item, Status
 

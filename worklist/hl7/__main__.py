@@ -15,7 +15,7 @@ import threading
 from gateway import database
 from gateway.child import read_settings
 from gateway.log import get_logger
-from gateway.tls import TlsContexts, files_of_hl7
+from gateway.tls.context import TlsContexts, files_of_hl7
 from worklist.hl7.inbox import Inbox
 from worklist.hl7.listener import Listener
 from worklist.orders.handler import make_handler

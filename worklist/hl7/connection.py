@@ -7,7 +7,7 @@ import threading
 import time
 from typing import Any, Final
 
-from gateway.hl7_options import Hl7Section
+from gateway.options.hl7 import Hl7Section
 from worklist.hl7.framing import Frame, FrameReader
 from worklist.hl7.inbox import Answer, Inbox
 from worklist.hl7.message_log import Delivery

@@ -15,7 +15,7 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from gateway.database import Database, DatabaseError, translated
-from gateway.hl7_options import Hl7Section
+from gateway.options.hl7 import Hl7Section
 from worklist import store
 from worklist.hl7 import decoding, message_log
 from worklist.hl7.acknowledgement import ACCEPTED, Outcome, acknowledge

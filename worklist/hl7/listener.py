@@ -6,10 +6,10 @@ import threading
 import time
 from typing import Any, Final
 
-from gateway.hl7_options import Hl7Section
-from gateway.peers import AddressFilter, plain_address
+from gateway.access.peers import AddressFilter, plain_address
+from gateway.options.hl7 import Hl7Section
 from gateway.repeated_lines import RepeatedLines
-from gateway.tls import TlsContexts, TlsError
+from gateway.tls.context import TlsContexts, TlsError
 from worklist.hl7.connection import Connection
 from worklist.hl7.inbox import Inbox
 

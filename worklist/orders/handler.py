@@ -5,8 +5,8 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from gateway.config import Configuration
-from gateway.order_options import OrderSection
+from gateway.options.config import Configuration
+from gateway.options.orders import OrderSection
 from worklist.hl7.errors import ErrorCode, MessageError, NotSupported
 from worklist.hl7.handling import Handler, Received, Result
 from worklist.orders.groups import appointment, orders

@@ -6,9 +6,9 @@ from typing import Final
 
 from pydicom.datadict import dictionary_VM
 
-from gateway.hl7_sources import Source, parse_source
 from gateway.matching.attributes import Attributes, Element, vr_of
-from gateway.order_options import STEP, tag_of
+from gateway.options.hl7_sources import Source, parse_source
+from gateway.options.orders import STEP, tag_of
 from worklist.items import SCHEDULED_PROCEDURE_STEP_SEQUENCE
 from worklist.orders.conversions import Context, Conversion, of_vr
 from worklist.orders.field_map import FIELD_MAP, Level, Row

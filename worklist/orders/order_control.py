@@ -6,7 +6,7 @@ Forgiving: an order is not refused because ORC-5 is empty. docs/hl7.md shows the
 from collections.abc import Mapping
 from typing import Final
 
-from gateway.order_options import Effect
+from gateway.options.orders import Effect
 from worklist.hl7.errors import ErrorCode, MessageError
 from worklist.orders.reader import Part
 

@@ -8,7 +8,7 @@ from typing import Final
 from pydicom.datadict import keyword_for_tag
 
 from gateway.matching.attributes import Attributes, Element, name_of
-from gateway.order_options import Effect
+from gateway.options.orders import Effect
 from worklist import completeness, items, store
 from worklist.hl7.errors import ErrorCode, MessageError
 from worklist.items import SCHEDULED_PROCEDURE_STEP_SEQUENCE, Item, Status, step_of, text_of

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from gateway.matching.attributes import Attributes, Element
-from gateway.order_options import PatientEffect
+from gateway.options.orders import PatientEffect
 from worklist import items, store
 from worklist.hl7.errors import ErrorCode, MessageError
 from worklist.items import Item, Patient, Status, text_of

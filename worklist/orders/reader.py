@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import hl7
 
-from gateway.hl7_sources import Source
+from gateway.options.hl7_sources import Source
 from worklist.orders.escapes import Escapes
 
 # HL7 2.5.1, 2.5.3: a value that is to be deleted; an empty one is to be left alone.

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from gateway.hl7_sources import Source, parse_source
 from gateway.matching.attributes import Attributes, Element
 from gateway.matching.text import fold, wildcard
-from gateway.order_options import StationRule, tag_of
+from gateway.options.hl7_sources import Source, parse_source
+from gateway.options.orders import StationRule, tag_of
 from worklist import items
 from worklist.items import step_of, values_of
 from worklist.orders.reader import Part

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from gateway.order_options import Effect, OrderOptions, PatientEffect
+from gateway.options.orders import Effect, OrderOptions, PatientEffect
 from worklist.hl7.decoding import codec_of
 from worklist.hl7.handling import Received, Result
 from worklist.items import MAXIMUM_KEY_CHARACTERS

@@ -24,8 +24,8 @@ from gateway.archive.index.narrowing import Narrowing, narrow
 from gateway.archive.interface import ArchiveUnavailable, Level, Query, TooBroad
 from gateway.archive.orthanc_resources import OrthancResources
 from gateway.archive.rest import OrthancRest
+from gateway.dicom.part10 import orthanc_id
 from gateway.log import get_logger
-from gateway.part10 import orthanc_id
 
 LOCK_NAME: Final = "query-index.lock"
 # Studies with their series in two requests: 4 ms for Orthanc, in which it does little else.

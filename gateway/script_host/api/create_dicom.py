@@ -20,7 +20,7 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from gateway.character_sets import ORTHANC_ENCODINGS
+from gateway.dicom.character_sets import ORTHANC_ENCODINGS
 from gateway.matching.attributes import creator_tag, is_private, is_private_creator
 from gateway.script_host.api.dictionary import tag_of
 from gateway.script_host.api.errors import NOT_IMPLEMENTED, OrthancException

@@ -15,7 +15,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
-from gateway.character_sets import CharacterSet, declared
+from gateway.dicom.character_sets import CharacterSet, declared
 from gateway.matching.attributes import TEXT_VRS, is_private, is_private_creator
 from gateway.matching.identifier import NUMBER_FORMATS
 from gateway.script_host.api.dictionary import UNKNOWN_NAME, tag_name

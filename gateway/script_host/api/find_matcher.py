@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.character_sets import CharacterSet
+from gateway.dicom.character_sets import CharacterSet
 from gateway.matching.attributes import Attributes, Element
 from gateway.matching.identifier import SPECIFIC_CHARACTER_SET, read_keys
 from gateway.matching.keys import InvalidQuery, Key

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final
 
-from gateway.character_sets import CharacterSet
+from gateway.dicom.character_sets import CharacterSet
+from gateway.dicom.part10 import Part10Error, find_data_set
 from gateway.log import get_logger
-from gateway.part10 import Part10Error, find_data_set
 from gateway.script_host.api import enumerations, queries
 from gateway.script_host.api.catalogue import NOT_OFFERED, ONLY_IN_ORTHANC
 from gateway.script_host.api.create_dicom import create_dicom

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.character_sets import CharacterSet
+from gateway.dicom.character_sets import CharacterSet
+from gateway.dicom.part10 import Part10Error, find_data_set
 from gateway.matching.attributes import Attributes
 from gateway.matching.identifier import read_attributes
 from gateway.matching.keys import InvalidQuery, Key
-from gateway.part10 import Part10Error, find_data_set
 from gateway.script_host.api.dictionary import tag_name
 from gateway.script_host.api.errors import (
     BAD_FILE_FORMAT,

@@ -26,9 +26,9 @@ from gateway.archive.interface import (
 )
 from gateway.dicomweb import client as client_module
 from gateway.dicomweb.client import DicomWebClient
-from gateway.dicomweb_options import DicomWebServerSection
 from gateway.matching.attributes import vr_of
 from gateway.matching.keys import InvalidQuery, Key
+from gateway.options.dicomweb import DicomWebServerSection
 from tests.support.hostile_dicomweb import (
     BOUNDARY,
     EXPLICIT,

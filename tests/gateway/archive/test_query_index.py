@@ -21,7 +21,7 @@ from gateway.archive.interface import Level, Query
 from gateway.archive.orthanc import Options, OrthancArchive
 from gateway.archive.orthanc_candidates import FIRST_PAGE
 from gateway.archive.rest import OrthancRest
-from gateway.character_sets import CharacterSet
+from gateway.dicom.character_sets import CharacterSet
 from gateway.forwarding.transports import Endpoint
 from gateway.matching.attributes import Attributes
 from gateway.matching.identifier import read_keys

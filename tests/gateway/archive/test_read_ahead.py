@@ -27,8 +27,8 @@ from gateway.archive.interface import (
 )
 from gateway.archive.orthanc import Options, OrthancArchive
 from gateway.archive.rest import OrthancRest
+from gateway.dicom.part10 import FileMeta
 from gateway.forwarding.transports import Endpoint
-from gateway.part10 import FileMeta
 from tests.conftest import MakeOrthanc
 from tests.integration.gateways import data_set_of
 from tests.support.certificates import Authority

@@ -18,8 +18,8 @@ from gateway.dicomweb import client as client_module
 from gateway.dicomweb import credentials
 from gateway.dicomweb.client import DicomWebClient, Request
 from gateway.dicomweb.errors import BadAnswer, ServerUnreachable
-from gateway.dicomweb_options import DicomWebServerSection
-from gateway.orthanc_json import ConfigurationError
+from gateway.options.dicomweb import DicomWebServerSection
+from gateway.options.orthanc_json import ConfigurationError
 from tests.support.certificates import Authority
 from tests.support.ports import free_port
 from tests.support.scripted_http import ScriptedHttp, answer

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.config import ForwardingSection
 from gateway.dicomweb.client import DicomWebClient
-from gateway.dicomweb_options import DicomWebServerSection
 from gateway.forwarding.kept import KeptDeliveries
 from gateway.forwarding.routes import Routes
 from gateway.forwarding.stow import StowForwarder
+from gateway.options.config import ForwardingSection
+from gateway.options.dicomweb import DicomWebServerSection
 from gateway.spool import Delivery, Spool
 from tests.support.images import make_ct
 from tests.support.processes import wait_until

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 
-from gateway.part10 import find_data_set
+from gateway.dicom.part10 import find_data_set
 from tests.gateway.forwarding.conftest import DEADLINE_S, MakeStowing, events
 from tests.gateway.forwarding.stowing import CLOUD, Stowing
 from tests.integration.gateways import data_set_of

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 
-from gateway.character_sets import ORTHANC_ENCODINGS, UTF_8, CharacterSet, of_orthanc
+from gateway.dicom.character_sets import ORTHANC_ENCODINGS, UTF_8, CharacterSet, of_orthanc
 from gateway.matching.answers import AnswerEncoder
 from gateway.matching.attributes import Element
 from gateway.matching.identifier import key_of, read_keys

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gateway import config
 from gateway.database import Database
+from gateway.options import config
 from gateway.quotas.accounts import Account, Amount, Holder
 from gateway.quotas.entries import Entry
 from gateway.quotas.holdings import Holdings

@@ -17,7 +17,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
-from gateway.character_sets import of_orthanc
+from gateway.dicom.character_sets import of_orthanc
 from gateway.forwarding.transports import Endpoint
 from gateway.script_host.api.catalogue import NOT_OFFERED, ONLY_IN_ORTHANC
 from gateway.script_host.api.module import Surroundings, make_module

@@ -4,9 +4,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.config import Configuration, parse
 from gateway.database import Database
-from gateway.hl7_receivers import ReceiverSection
+from gateway.options.config import Configuration, parse
+from gateway.options.hl7_receivers import ReceiverSection
 from gateway.receiver_connection import connect
 from tests.support.worklists import item_attributes
 from tests.worklist.hl7.listening import Lines

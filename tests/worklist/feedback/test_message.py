@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from pydicom.datadict import tag_for_keyword
 
 from gateway import hl7_character_sets
-from gateway.hl7_receivers import ReceiverSection
 from gateway.matching.attributes import Attributes
-from gateway.order_options import OrderOptions
+from gateway.options.hl7_receivers import ReceiverSection
+from gateway.options.orders import OrderOptions
 from tests.support.worklists import item_attributes
 from worklist.feedback.message import ORDER_STATUS, Happened, write
 from worklist.feedback.writing import Writer

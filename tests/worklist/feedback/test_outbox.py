@@ -8,7 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from gateway.database import Database
-from gateway.hl7_receivers import ChangeName, ReceiverSection
+from gateway.options.hl7_receivers import ChangeName, ReceiverSection
 from tests.worklist.feedback.sending import GATEWAY, add, change, configuration_of, receivers_of
 from worklist import store
 from worklist.feedback import outbox, receivers

@@ -15,10 +15,10 @@ from typing import Any, Final
 
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, insert, select
 
-from gateway.config import Configuration, parse
 from gateway.database import Database, connect, migrate
 from gateway.log import configure, get_logger
-from gateway.tls import TlsContexts, files_of_hl7
+from gateway.options.config import Configuration, parse
+from gateway.tls.context import TlsContexts, files_of_hl7
 from tests.support.processes import wait_until
 from worklist.hl7.errors import ErrorCode, MessageError, NotSupported
 from worklist.hl7.handling import Received, Result

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config import parse
+from gateway.options.config import parse
 from tests.support.mllp import Sender, code_of, order
 from tests.support.postgresql import PostgreSql
 from tests.support.processes import wait_until

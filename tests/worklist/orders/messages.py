@@ -7,9 +7,9 @@ from typing import Any, Final
 from sqlalchemy import delete, select
 
 from gateway.database import Database
-from gateway.hl7_options import Hl7Section
 from gateway.matching.attributes import Attributes
-from gateway.order_options import tag_of
+from gateway.options.hl7 import Hl7Section
+from gateway.options.orders import tag_of
 from worklist import store
 from worklist.hl7.decoding import decode, parse
 from worklist.hl7.handling import Received, Result

@@ -4,7 +4,7 @@ import pytest
 from pydicom.datadict import dictionary_VR
 
 from gateway.matching.attributes import Attributes, Element
-from gateway.order_options import tag_of
+from gateway.options.orders import tag_of
 from tests.worklist.orders.messages import PID, Worklist, message, msh, orm, value
 from worklist.hl7.errors import ErrorCode, MessageError
 from worklist.orders.field_map import FIELD_MAP

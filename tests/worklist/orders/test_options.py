@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gateway.hl7_options import Hl7Section
+from gateway.options.hl7 import Hl7Section
 from tests.worklist.orders.messages import PID, Worklist, group, message, msh, orm, value
 from worklist.hl7.errors import MessageError
 

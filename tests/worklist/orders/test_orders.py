@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.order_options import Effect
+from gateway.options.orders import Effect
 from tests.worklist.orders.messages import PID, PV1, Worklist, group, message, msh, orm, value
 from worklist import store
 from worklist.hl7.errors import ErrorCode, MessageError, NotSupported

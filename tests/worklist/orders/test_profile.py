@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Final
 
-from gateway.hl7_options import Hl7Section
+from gateway.options.hl7 import Hl7Section
 from tests.test_docs import indented_blocks, rows, section
 from tests.worklist.orders.messages import Worklist, value
 from worklist.items import Status

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.hl7_sources import parse_source
+from gateway.options.hl7_sources import parse_source
 from tests.worklist.orders.messages import message, msh, received
 from worklist.orders.escapes import Escapes
 from worklist.orders.groups import Order, appointment, orders

@@ -1,0 +1,1 @@
+"""Who may do what: addresses, AE titles, certificates, users."""

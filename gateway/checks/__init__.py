@@ -1,0 +1,1 @@
+"""What `dicom-gateway check` says, and what must hold at a start."""

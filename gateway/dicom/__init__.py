@@ -1,0 +1,1 @@
+"""DICOM's encodings: files, data sets, character sets, transfer syntaxes."""

@@ -1,0 +1,1 @@
+"""The configuration: Orthanc's options and ours, validated."""

@@ -1,0 +1,1 @@
+"""TLS contexts of our ports and of connections that we open."""
