@@ -17,7 +17,8 @@ from pydantic import ValidationError
 
 from gateway.durable import write_file
 from gateway.log import get_logger
-from gateway.options.config import Configuration, Modality, read_modality
+from gateway.options.config import Configuration
+from gateway.options.orthanc import Modality, read_modality
 
 FILE_NAME: Final = "modalities.json"
 

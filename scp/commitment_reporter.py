@@ -28,8 +28,9 @@ from gateway.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_
 from gateway.forwarding.endpoint import endpoint
 from gateway.log import get_logger
 from gateway.modalities import KnownModalities
-from gateway.options.config import Configuration, Modality
+from gateway.options.config import Configuration
 from gateway.options.durations import read_duration
+from gateway.options.orthanc import Modality
 from gateway.options.storage_commitment import StorageCommitmentSection
 from gateway.quotas.identity import gateway_identity
 from gateway.script_host.client import ScriptClient

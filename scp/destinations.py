@@ -6,7 +6,8 @@ from typing import Final
 from pydantic import ValidationError
 
 from gateway.modalities import Modalities
-from gateway.options.config import Configuration, Modality
+from gateway.options.config import Configuration
+from gateway.options.orthanc import Modality
 from gateway.tls.client import client_context
 from scp.requestor import Destination
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gateway.dicom.transfer_syntaxes import IMPLICIT_VR_LITTLE_ENDIAN
-from gateway.options.config import Configuration, Modality
+from gateway.options.config import Configuration
+from gateway.options.orthanc import Modality
 from gateway.tls.context import TlsError
 from scp.association import configure_pynetdicom
 from scp.association_errors import AssociationError

@@ -11,7 +11,8 @@ from gateway.matching.keys import InvalidQuery
 from gateway.modalities import KnownModalities
 from gateway.moves.interface import MoveDrivers, MoveRequest
 from gateway.moves.script_driver import NoTarget
-from gateway.options.config import Configuration, Modality
+from gateway.options.config import Configuration
+from gateway.options.orthanc import Modality
 from gateway.script_host.client import ScriptFailed
 from gateway.tls.context import TlsError
 from scp.command_set import Command, MoveOriginator

@@ -21,11 +21,12 @@ from gateway.forwarding import verdicts
 from gateway.forwarding.verdicts import Reply, Verdict
 from gateway.hl7_character_sets import find_codec
 from gateway.matching.attributes import name_of, vr_of
-from gateway.options import config
 from gateway.options.dicomweb import DicomWebServerSection, OAuth2Section
+from gateway.options.gateway import ForwardingSection, GatewaySection, LogSection, OrthancSection, UsersSection
 from gateway.options.hl7 import Hl7Section
 from gateway.options.hl7_receivers import ReceiverSection
 from gateway.options.orders import StationRule
+from gateway.options.orthanc import Modality, OrthancOptions
 from gateway.options.script import ScriptOptions
 from gateway.options.storage_commitment import StorageCommitmentSection
 from gateway.options.worklist import ExpirySection, OrthancWorklists, WorklistSection
@@ -77,8 +78,8 @@ ROOMS: Final = (
 
 # Which section of configuration.md describes which model.
 SECTIONS: Final[dict[str, type[BaseModel]]] = {
-    "### `DicomGateway`": config.GatewaySection,
-    "### `DicomGateway.Forwarding`": config.ForwardingSection,
+    "### `DicomGateway`": GatewaySection,
+    "### `DicomGateway.Forwarding`": ForwardingSection,
     "### `DicomGateway.ScriptOptions`": ScriptOptions,
     "### `DicomGateway.Quotas`": QuotasSection,
     "### A rule of `DicomGateway.Quotas`": QuotaRule,
@@ -88,13 +89,13 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "### A rule of `DicomGateway.Hl7.StationRules`": StationRule,
     "### A receiver of `DicomGateway.Hl7.Receivers`": ReceiverSection,
     "### `DicomGateway.StorageCommitment`": StorageCommitmentSection,
-    "### `DicomGateway.Orthanc`": config.OrthancSection,
+    "### `DicomGateway.Orthanc`": OrthancSection,
     "### An entry of `DicomGateway.DicomWebServers`": DicomWebServerSection,
     "### `OAuth2`": OAuth2Section,
-    "### `DicomGateway.Log`": config.LogSection,
-    "### `DicomGateway.Users`": config.UsersSection,
-    "## Options of Orthanc": config.OrthancOptions,
-    "### An entry of `DicomModalities`": config.Modality,
+    "### `DicomGateway.Log`": LogSection,
+    "### `DicomGateway.Users`": UsersSection,
+    "## Options of Orthanc": OrthancOptions,
+    "### An entry of `DicomModalities`": Modality,
     "### The section `Worklists`": OrthancWorklists,
 }
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from gateway.options.config import Configuration, Modality, OrthancOptions
+from gateway.options.config import Configuration
+from gateway.options.orthanc import Modality, OrthancOptions
 from gateway.options.section import is_ae_title
 
 

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from gateway.access.admission import Refusal, Rejection
 from gateway.access.passcodes import MAXIMUM_PASSCODE_BYTES, PasscodeHash
-from gateway.options.config import UsersSection
+from gateway.options.gateway import UsersSection
 
 # Each process verifies one passcode at a time, for that needs a core and 16 MiB. How long others wait for their turn.
 VERIFICATION_TIMEOUT_S: Final = 10.0

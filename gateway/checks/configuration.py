@@ -17,7 +17,8 @@ from gateway.child import Settings
 from gateway.forwarding.endpoint import endpoint
 from gateway.forwarding.transports import HttpTransport, Unreachable
 from gateway.modalities import configured_modalities
-from gateway.options.config import Configuration, Modality, names_the_glue
+from gateway.options.config import Configuration, names_the_glue
+from gateway.options.orthanc import Modality
 from gateway.quotas.options import QuotaRule
 from gateway.spool import ORTHANC, Spool, destination_of
 from gateway.tls.client import client_context

@@ -8,7 +8,7 @@ import os
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
@@ -22,13 +22,6 @@ MEDIA_STORAGE_SOP_INSTANCE_UID: Final = 0x0003
 TRANSFER_SYNTAX_UID: Final = 0x0010
 
 _LONG_VRS: Final = frozenset((b"OB", b"OW", b"UN", b"SQ", b"UT", b"UC", b"UR"))
-
-
-class Readable(Protocol):
-    """Bytes in order, from a file or from a connection."""
-
-    def read(self, size: int, /) -> bytes:
-        """Up to `size` bytes; fewer only at the end."""
 
 
 class Part10Error(Exception):
@@ -123,17 +116,6 @@ def read_meta(fd: int) -> tuple[FileMeta, int]:
         ),
         144 + size,
     )
-
-
-def read_transfer_syntax(file: Readable) -> str:
-    """Read a Part 10 file up to its data set; return the transfer syntax of what follows. Raises Part10Error."""
-    head = file.read(len(PREAMBLE) + 12)
-    if len(head) < len(PREAMBLE) + 12 or head[128:140] != b"DICM\x02\x00\x00\x00UL\x04\x00":
-        raise Part10Error("no file meta information")
-    size = int.from_bytes(head[140:144], "little")
-    if size > MAXIMUM_META_BYTES:
-        raise Part10Error(f"file meta information of {size} bytes")
-    return _decode(file.read(size), size).get(0x0010, "")
 
 
 def find_data_set(file: memoryview) -> tuple[dict[int, str], int]:

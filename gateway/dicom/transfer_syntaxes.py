@@ -57,7 +57,7 @@ def accepted(options: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the transfer syntax UIDs that `options` (Orthanc's configuration) accept, most preferred first.
 
     `AcceptedTransferSyntaxes` is a list of UIDs with the wildcards * and ?; the booleans then add or take
-    away their group. Values were validated by gateway.options.config.
+    away their group. Values were validated by gateway.options.orthanc.
     """
     patterns = options.get("AcceptedTransferSyntaxes")
     if patterns is None:

@@ -21,7 +21,7 @@ from gateway.forwarding.queue import Batching, DeliveryQueue
 from gateway.forwarding.transports import Unreachable
 from gateway.forwarding.verdicts import Judgement, Verdict
 from gateway.log import get_logger
-from gateway.options.config import ForwardingSection
+from gateway.options.gateway import ForwardingSection
 from gateway.spool import Delivery, Spool, move
 
 DIFFERS: Final = "differs from the stored instance"

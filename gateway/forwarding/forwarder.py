@@ -13,7 +13,7 @@ from gateway.forwarding.kept import KeptDeliveries
 from gateway.forwarding.queue import SMALL_BYTES
 from gateway.forwarding.transports import HttpTransport, Transport
 from gateway.forwarding.verdicts import Judgement, Verdict, judge, judge_batch
-from gateway.options.config import ForwardingSection
+from gateway.options.gateway import ForwardingSection
 from gateway.spool import Delivery, Spool
 
 INSTANCES: Final = "/instances"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from gateway.options.config import ForwardingSection
+from gateway.options.gateway import ForwardingSection
 from gateway.spool import Delivery, Spool
 
 # How many files leave the spool together, and when those that may not yet are asked for again.

@@ -20,7 +20,7 @@ from gateway.forwarding.stow_comparison import compare
 from gateway.forwarding.stow_verdicts import STATUSES, SUCCESSES, judge_failure
 from gateway.forwarding.transports import Unreachable
 from gateway.forwarding.verdicts import Judgement, Verdict
-from gateway.options.config import ForwardingSection
+from gateway.options.gateway import ForwardingSection
 from gateway.spool import Delivery, Spool
 
 # What is larger goes alone. A request is answered as a whole: the larger it is, the more is sent again when it breaks.

@@ -51,8 +51,3 @@ class Hl7Section(OrderSection):
         if len(set(names)) < len(names):
             raise ValueError("Receivers: expected each Name once")
         return self
-
-    @property
-    def speaks_tls(self) -> bool:
-        """Whether the port is encrypted."""
-        return self.tls_certificate is not None

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.modalities import FILE_NAME, KnownModalities, ModalitiesError, configured_modalities, read_answer
-from gateway.options.config import Configuration, Modality, parse
+from gateway.options.config import Configuration, parse
+from gateway.options.orthanc import Modality
 from gateway.options.orthanc_json import ConfigurationError
 
 CT: Final = {"AET": "CT", "Host": "192.0.2.1", "Port": 104}

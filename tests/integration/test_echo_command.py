@@ -14,7 +14,7 @@ import pytest
 
 from gateway.modalities import KnownModalities
 from gateway.options import config
-from gateway.options.config import Modality
+from gateway.options.orthanc import Modality
 from tests.conftest import MakeOrthanc
 from tests.support.ports import free_port
 from tests.support.rawdicom import A_ABORT, A_ASSOCIATE_RJ, C_ECHO_RQ, pdu

@@ -10,7 +10,7 @@ from gateway.access import users as users_module
 from gateway.access.admission import Refusal
 from gateway.access.passcodes import KEY_BYTES, MAXIMUM_COST, MAXIMUM_PASSCODE_BYTES, SALT_BYTES, PasscodeHash
 from gateway.access.users import TYPES, USERNAME, USERNAME_AND_PASSCODE, Users, UserVerdict, user_name
-from gateway.options.config import UsersSection
+from gateway.options.gateway import UsersSection
 from scp.associate_request import UserIdentity
 
 SECRET = b"correct horse"

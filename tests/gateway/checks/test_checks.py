@@ -8,7 +8,7 @@ import pytest
 from gateway.checks.configuration import WITHOUT_EFFECT, describe, without_effect
 from gateway.checks.lines import NAMED_CERTIFICATES, Line
 from gateway.child import Settings
-from gateway.options.config import OrthancOptions
+from gateway.options.orthanc import OrthancOptions
 from gateway.options.orthanc_json import ConfigurationError
 from tests.conftest import MakeOrthanc
 from tests.support.certificates import DAY, NOW, Authority, tls_options

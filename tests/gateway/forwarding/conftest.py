@@ -13,7 +13,7 @@ from gateway.forwarding.forwarder import Forwarder, Sender
 from gateway.forwarding.kept import KeptDeliveries
 from gateway.forwarding.routes import Routes
 from gateway.forwarding.transports import Endpoint, HttpTransport
-from gateway.options.config import ForwardingSection
+from gateway.options.gateway import ForwardingSection
 from gateway.spool import ORTHANC, Delivery, Spool
 from tests.gateway.forwarding.stowing import CLOUD, Stowing
 from tests.support.hostile_http import HostileHttp, Request

@@ -11,8 +11,8 @@ from gateway.dicomweb.client import DicomWebClient
 from gateway.forwarding.kept import KeptDeliveries
 from gateway.forwarding.routes import Routes
 from gateway.forwarding.stow import StowForwarder
-from gateway.options.config import ForwardingSection
 from gateway.options.dicomweb import DicomWebServerSection
+from gateway.options.gateway import ForwardingSection
 from gateway.spool import Delivery, Spool
 from tests.support.images import make_ct
 from tests.support.processes import wait_until

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from gateway.modalities import configured_modalities
 from gateway.options import config
-from gateway.options.config import Configuration, OrthancOptions, parse
+from gateway.options.config import Configuration, parse
+from gateway.options.orthanc import OrthancOptions
 from gateway.options.orthanc_json import ConfigurationError, read_configuration
 from tests.conftest import MakeOrthanc
 from tests.support.orthanc import ORTHANC
