@@ -2,11 +2,10 @@
 
 At ORTHANC_STARTED it starts the gateway as a child process of its own virtual environment, at ORTHANC_STOPPED it drains
 and stops it. In between it puts the gateway's log lines into Orthanc's log, lends `orthanc.RestApiPost` to the
-forwarder, says when a study is stable, with quotas tells what Orthanc deletes, and answers /storage-commitment/{uid}:
-the reports to Orthanc's own requests for storage commitment come to the gateway. It loads the user's own scripts
-(`OrthancScripts`), or one of them is `PythonScript` and imports it. It needs nothing but the standard library and
-orthanc_scripts.py, so that the environment's packages never meet those of scripts, and no function that plugin 4.0
-lacks.
+forwarder, says when a study is stable, with quotas tells what Orthanc deletes, and answers /storage-commitment/{uid}
+(orthanc_commitment.py). It loads the user's own scripts (`OrthancScripts`; orthanc_scripts.py), or one of them is
+`PythonScript` and imports it. The three files need nothing but the standard library, so that the environment's packages
+never meet those of scripts, and no function that plugin 4.0 lacks.
 
 SPDX-License-Identifier: AGPL-3.0-or-later
 """
@@ -23,6 +22,7 @@ import time
 
 import orthanc
 
+import orthanc_commitment
 import orthanc_scripts
 
 FIRST_RESTART_DELAY_S = 1.0
@@ -36,14 +36,7 @@ MAXIMUM_DELETIONS = 500
 # Events that wait for the script of the gateway; when it does not run, the later ones are lost.
 MAXIMUM_EVENTS = 10_000
 
-# The gateway's socket for reports (storage_commitment.channel), which it answers from its database.
-COMMITMENT_SOCKET = "commitment.sock"
-COMMITMENT_TIMEOUT_S = 10.0
 DEFAULT_STATE_DIRECTORY = "/var/lib/dicom-gateway"
-# Orthanc's error codes, each with the HTTP status and the text that Orthanc answers.
-INEXISTENT_ITEM = (7, 404, "Not Found", "Accessing an inexistent item")
-NETWORK_PROTOCOL = (9, 503, "Service Unavailable", "Error in the network protocol")
-BAD_SEQUENCE_OF_CALLS = (6, 500, "Internal Server Error", "Bad sequence of calls")
 
 LOG_BY_LEVEL = {"E": orthanc.LogError, "W": orthanc.LogWarning, "I": orthanc.LogInfo, "D": orthanc.LogInfo}
 
@@ -323,108 +316,6 @@ def tell_events(events, connection):
             return
 
 
-class Unanswered(Exception):
-    """A question about a request for commitment gets an error. The argument: which one, and its details."""
-
-
-def reports_of(transaction_uid):
-    """The reports that came to the gateway to a request of Orthanc's, the latest first, in Orthanc's JSON.
-
-    None if the gateway cannot say.
-    """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-        connection.settimeout(COMMITMENT_TIMEOUT_S)
-        try:
-            connection.connect(str(state_directory() / COMMITMENT_SOCKET))
-            connection.send(json.dumps({"report_of": transaction_uid}).encode())
-            packet, fds, _flags, _address = socket.recv_fds(connection, 4096, 1)
-        except FileNotFoundError:
-            return []  # it has never had storage commitment
-        except OSError as error:
-            orthanc.LogWarning(f"DICOM gateway: does not say whether storage commitment was reported: {error}")
-            return None
-    if not fds:
-        return None
-    with os.fdopen(fds[0], "rb") as file:
-        size = json.loads(packet)["size"]
-        return json.loads(os.pread(file.fileno(), size, 0)) if size else []
-
-
-def commitment(transaction_uid):
-    """What Orthanc should say of a request for commitment."""
-    try:
-        own = json.loads(orthanc.RestApiGet(f"/storage-commitment/{transaction_uid}"))
-    except orthanc.OrthancException:
-        own = None  # made before the last start of Orthanc, which keeps them in memory, or never
-    reports = reports_of(transaction_uid)
-    if reports and own is not None:
-        # Of several who report, whoever was asked is believed first.
-        asked = own["RemoteAET"].upper()
-        reports.sort(key=lambda report: report["RemoteAET"].upper() != asked)
-    if reports:
-        return reports[0]
-    if own is not None:
-        return own
-    if reports is None:
-        raise Unanswered(NETWORK_PROTOCOL, "The DICOM gateway does not answer")
-    raise Unanswered(INEXISTENT_ITEM, f"No storage commitment transaction with UID: {transaction_uid}")
-
-
-def answer_commitment(output, uri, **request):
-    """GET /storage-commitment/{uid}, as Orthanc answers it."""
-    if request["method"] != "GET":
-        output.SendMethodNotAllowed("GET")
-        return
-    try:
-        output.AnswerBuffer(json.dumps(commitment(request["groups"][0]), indent=3), "application/json")
-    except Unanswered as error:
-        answer_error(output, uri, "GET", *error.args)
-
-
-def remove_committed(output, uri, **request):
-    """POST /storage-commitment/{uid}/remove: delete what was committed, if all of it was."""
-    if request["method"] != "POST":
-        output.SendMethodNotAllowed("POST")
-        return
-    transaction_uid = request["groups"][0]
-    try:
-        answer = commitment(transaction_uid)
-        if answer["Status"] != "Success":
-            state = "pending" if answer["Status"] == "Pending" else "failure in"
-            details = f"Cannot remove DICOM instances after {state} storage commitment transaction: {transaction_uid}"
-            raise Unanswered(BAD_SEQUENCE_OF_CALLS, details)
-    except Unanswered as error:
-        answer_error(output, uri, "POST", *error.args)
-        return
-    committed = [found for one in answer["Success"] for found in instances(one["SOPInstanceUID"])]
-    if committed:
-        orthanc.RestApiPost("/tools/bulk-delete", json.dumps({"Resources": committed}))
-    output.AnswerBuffer("{}", "application/json")
-
-
-def instances(sop_instance_uid):
-    """Orthanc's identifiers of the instances with this UID."""
-    found = json.loads(orthanc.RestApiPost("/tools/lookup", sop_instance_uid))
-    return [one["ID"] for one in found if one["Type"] == "Instance"]
-
-
-def answer_error(output, uri, method, error, details):
-    """As Orthanc answers errors."""
-    code, status, reason, message = error
-    body = {
-        "Details": details,
-        "HttpError": reason,
-        "HttpStatus": status,
-        "Message": message,
-        "Method": method,
-        "OrthancError": message,
-        "OrthancStatus": code,
-        "Uri": uri,
-    }
-    text = json.dumps(body, indent="\t")
-    output.SendHttpStatus(status, text, len(text))
-
-
 CONFIGURATION = json.loads(orthanc.GetConfiguration())
 SECTION = CONFIGURATION.get("DicomGateway")
 BASE_DIRECTORY = configuration_directory()
@@ -449,6 +340,5 @@ def on_change(change, level, resource):
 
 CALLBACKS = orthanc_scripts.Callbacks(on_change, orthanc_scripts.gateway_script(SECTION, BASE_DIRECTORY))
 CALLBACKS.take_over()
-orthanc.RegisterRestCallback("/storage-commitment/([^/]+)", answer_commitment)
-orthanc.RegisterRestCallback("/storage-commitment/([^/]+)/remove", remove_committed)
+orthanc_commitment.StorageCommitment(state_directory()).register()
 orthanc_scripts.load_all(orthanc_scripts.script_paths(SECTION, BASE_DIRECTORY))

@@ -16,27 +16,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
-import pydicom.config
-from pydicom.uid import UID
-from pynetdicom import AE, _config
 from pynetdicom.association import Association
 from pynetdicom.transport import AddressInformation
 
-from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from gateway.access.admission import Admission, Rejection, Verb, offered
+from gateway import IMPLEMENTATION_VERSION_NAME
+from gateway.access.admission import Rejection, Verb
 from gateway.access.called_titles import CalledTitles
-from gateway.access.certificate_names import SubjectBinding, names
+from gateway.access.certificate_names import names
 from gateway.access.peers import plain_address
-from gateway.access.users import Users, UserVerdict, user_name
-from gateway.archive.interface import Archives
+from gateway.access.users import UserVerdict, user_name
 from gateway.log import get_logger
-from gateway.modalities import KnownModalities, Modalities
-from gateway.moves.archive_driver import archive_drivers
-from gateway.moves.interface import MoveDrivers
-from gateway.options.config import Configuration
-from gateway.script_host.client import ScriptClient
-from gateway.script_host.kinds import Kind
-from gateway.tls.context import TlsContexts, TlsError, files_of
+from gateway.tls.context import TlsError
 from scp import associate_accept
 from scp.associate_primitives import associate_response
 from scp.associate_request import AssociateRequest
@@ -49,7 +39,8 @@ from scp.command_set import (
     encode_response,
     p_data_tf,
 )
-from scp.contexts import ContextPolicy, Offer
+from scp.contexts import Offer
+from scp.environment import ACSE_TIMEOUT_S, Environment
 from scp.messages import MessageReceiver
 from scp.negotiation import (
     ABSTRACT_SYNTAX_NOT_SUPPORTED,
@@ -59,26 +50,21 @@ from scp.negotiation import (
 )
 from scp.operations import Operations
 from scp.requests import RequestSender
-from scp.service_table import service_table
-from scp.services import Services
 from scp.statuses import Answer, Status
-from scp.storage import AssociationStore, Peers, StorageService
+from scp.storage import AssociationStore, Peers
 from scp.tls_connection import HANDSHAKE_TIMEOUT_S, Connection, HandshakeFailed, TlsConnection
 from scp.upper_layer import SEND_TIMEOUT_S, UpperLayer
 
 if TYPE_CHECKING:  # a worker without storage commitment needs no database
     from scp.association_reports import AssociationReports
 
-# ARTIM (PS3.8 9.1.5): from the connection to the whole A-ASSOCIATE-RQ. The built-in SCP's is 30 s too.
-ACSE_TIMEOUT_S: Final = 30.0
 # A peer that is only told that there are too many must not hold its place for long.
 OVER_LIMIT_TIMEOUT_S: Final = 5.0
 # Results of A-ASSOCIATE-RJ, and the source whose reasons all pass (PS3.8 table 9-21).
 PERMANENT: Final = 1
 TRANSIENT: Final = 2
 PRESENTATION_PROVIDER: Final = 3
-# Result, source and reason of PS3.8 table 9-21: transient, service provider (presentation related).
-LOCAL_LIMIT_EXCEEDED: Final = (2, 3, 2)
+LOCAL_LIMIT_EXCEEDED: Final = (TRANSIENT, PRESENTATION_PROVIDER, 2)
 # Results of PS3.8 table 9-18 that are about what exists here, and how many UIDs a log line names.
 _NOT_SUPPORTED: Final = {
     ABSTRACT_SYNTAX_NOT_SUPPORTED: "abstract syntax not supported",
@@ -98,82 +84,6 @@ _NAMES: Final = {
 }
 
 _numbers = itertools.count(1)
-
-
-def configure_pynetdicom() -> None:
-    """Process-wide settings of pynetdicom: no formatting of logs nobody reads, no refusal by exceptions.
-
-    What is no AE title or UID is for scp and gateway.access.admission to answer, not a reason to drop the connection.
-    """
-    # UIDs only have to be equal here: pydicom would match each against a regular expression and warn of what is none.
-    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-    _config.LOG_HANDLER_LEVEL = "none"
-    _config.LOG_REQUEST_IDENTIFIERS = False
-    _config.LOG_RESPONSE_IDENTIFIERS = False
-    _config.VALIDATORS["AE"] = lambda value: (True, "")
-    _config.VALIDATORS["UI"] = lambda value: (True, "")
-    _config.CODECS = ("ascii", "latin-1")
-
-
-class Environment:
-    """What the associations of one worker share."""
-
-    def __init__(
-        self,
-        configuration: Configuration,
-        storage: StorageService,
-        archives: Archives,
-        drivers: MoveDrivers | None = None,
-        script: ScriptClient | None = None,
-    ) -> None:
-        """`drivers` None: what is moved comes from `archives`. `script`: whom to ask before either."""
-        self.configuration = configuration
-        self.storage = storage
-        self._modalities = KnownModalities(configuration)
-        drivers = drivers or archive_drivers(archives)
-        self.services = Services(service_table(configuration, archives, self._modalities, drivers, script))
-        self._script = script
-        self._admission = self._admission_of(self._modalities.current())
-        self.subjects = SubjectBinding(configuration)
-        self.users = Users(configuration.gateway.users)
-        self.tls: TlsContexts | None = None
-        if configuration.orthanc.dicom_tls_enabled:
-            self.tls = TlsContexts(files_of(configuration), configuration.orthanc.tls_policy(), get_logger())
-        self._contexts = self._context_policy(offered(configuration))
-        # A script may answer queries of the worklist where there is no other.
-        self._contexts_with_worklist = self._context_policy(offered(configuration) | {Verb.FIND_WORKLIST})
-        self.idle_timeout: float | None = configuration.orthanc.dicom_scp_timeout or None
-        self.ae = AE(ae_title=configuration.orthanc.dicom_aet)
-        self.ae.acse_timeout = ACSE_TIMEOUT_S
-        self.ae.network_timeout = self.idle_timeout
-        self.ae.maximum_associations = 1_000_000  # limits are the supervisor's
-        self.ae.maximum_pdu_size = configuration.orthanc.maximum_pdu_length
-        self.ae.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
-        self.ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-
-    def _context_policy(self, services: frozenset[Verb]) -> ContextPolicy:
-        return ContextPolicy(
-            self.configuration.transfer_syntaxes,
-            unknown_sop_class_accepted=self.configuration.orthanc.unknown_sop_class_accepted,
-            offered=services,
-        )
-
-    @property
-    def contexts(self) -> ContextPolicy:
-        """What may be offered now."""
-        if self._script is not None and self._script.may_have(Kind.WORKLIST):
-            return self._contexts_with_worklist
-        return self._contexts
-
-    def admission(self) -> CalledTitles:
-        """Return the permissions as they are now, for the whole life of an association that begins."""
-        modalities, admission = self._modalities.current(), self._admission
-        if admission.modalities is not modalities:
-            admission = self._admission = self._admission_of(modalities)
-        return admission
-
-    def _admission_of(self, modalities: Modalities) -> CalledTitles:
-        return CalledTitles(self.configuration, Admission(self.configuration.orthanc, modalities))
 
 
 class AcceptedAssociation(Association):

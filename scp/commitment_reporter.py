@@ -36,11 +36,11 @@ from gateway.quotas.identity import gateway_identity
 from gateway.script_host.client import ScriptClient
 from gateway.spool import Spool
 from gateway.tls.context import TlsError
-from scp.association import configure_pynetdicom
 from scp.association_errors import AssociationError
 from scp.commitment_report import send_report
 from scp.contexts import ContextPolicy
 from scp.destinations import destination_of
+from scp.environment import configure_pynetdicom
 from scp.requestor import ProposedContext, RequestorAssociation
 from storage_commitment import orthanc_json, reports, store
 from storage_commitment.channel import SOCKET_NAME

@@ -8,11 +8,11 @@ from gateway.dicom.transfer_syntaxes import IMPLICIT_VR_LITTLE_ENDIAN
 from gateway.options.config import Configuration
 from gateway.options.orthanc import Modality
 from gateway.tls.context import TlsError
-from scp.association import configure_pynetdicom
 from scp.association_errors import AssociationError
 from scp.connection import connect, name, resolve, secure
 from scp.contexts import VERIFICATION
 from scp.destinations import destination_of
+from scp.environment import configure_pynetdicom
 from scp.requestor import ProposedContext, RequestorAssociation
 from scp.scu import c_echo
 from scp.tls_connection import Connection

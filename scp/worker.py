@@ -26,7 +26,8 @@ from gateway.options.config import Configuration
 from gateway.quotas.client import QuotaClient
 from gateway.script_host.client import ScriptClient
 from gateway.spool import Spool, SpoolWriter
-from scp.association import AcceptedAssociation, Environment, configure_pynetdicom, running_associations
+from scp.association import AcceptedAssociation, running_associations
+from scp.environment import Environment, configure_pynetdicom
 from scp.mover import running_movers
 from scp.policies import policies
 from scp.quotas import Quotas

@@ -20,7 +20,7 @@ from pynetdicom.pdu_primitives import (
 from pynetdicom.presentation import build_context, build_role
 
 from scp.associate_request import AssociateRequest, ProposedContext, Role, UserIdentity
-from scp.association import configure_pynetdicom
+from scp.environment import configure_pynetdicom
 from tests.support.data_sets import EXPLICIT, IMPLICIT
 from tests.support.rawdicom import CT_IMAGE, MR_IMAGE, VERIFICATION
 

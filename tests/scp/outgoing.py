@@ -2,9 +2,9 @@
 
 from typing import Any, Final
 
-from scp.association import configure_pynetdicom
 from scp.command_set import Response
 from scp.data_set_sources import Chunks, EncodedDataSet
+from scp.environment import configure_pynetdicom
 from scp.requestor import Destination, ProposedContext, RequestorAssociation
 from scp.scu import StoredInstance, c_store
 from tests.support.data_sets import EXPLICIT, IMPLICIT, PIXEL_DATA, element

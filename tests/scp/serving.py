@@ -14,7 +14,8 @@ from gateway.deliveries import DeliveryClient
 from gateway.moves.interface import MoveDrivers
 from gateway.options import config
 from gateway.spool import Spool, SpoolWriter
-from scp.association import AcceptedAssociation, Environment, configure_pynetdicom
+from scp.association import AcceptedAssociation
+from scp.environment import Environment, configure_pynetdicom
 from scp.policies import policies
 from scp.storage import StorageService
 from tests.support.archives import no_archives

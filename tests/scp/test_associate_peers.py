@@ -19,8 +19,9 @@ from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from gateway.deliveries import DeliveryClient
 from gateway.options import config
 from gateway.spool import Spool, SpoolWriter
-from scp.association import AcceptedAssociation, Environment
+from scp.association import AcceptedAssociation
 from scp.contexts import ContextPolicy, Offer
+from scp.environment import Environment
 from scp.policies import policies
 from scp.storage import StorageService
 from tests.scp.associate_requests import pynetdicom_as_in_a_worker

@@ -15,7 +15,8 @@ import pytest
 
 from gateway.repeated_lines import LINES_PER_INTERVAL
 from gateway.supervisor.dicom_port import REJECTION_RESERVE
-from scp.association import ACSE_TIMEOUT_S, OVER_LIMIT_TIMEOUT_S
+from scp.association import OVER_LIMIT_TIMEOUT_S
+from scp.environment import ACSE_TIMEOUT_S
 from tests.conftest import MakeGateway
 from tests.scp.conftest import (
     DEADLINE_S,

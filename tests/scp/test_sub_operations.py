@@ -12,10 +12,11 @@ import pytest
 from gateway.deliveries import DeliveryClient
 from gateway.options import config
 from gateway.spool import Spool, SpoolWriter
-from scp.association import AcceptedAssociation, Environment
+from scp.association import AcceptedAssociation
 from scp.association_errors import AssociationAborted, AssociationError, AssociationTimedOut, ConnectionLost
 from scp.command_set import Response
 from scp.data_set_sources import Chunks
+from scp.environment import Environment
 from scp.operations import Operations
 from scp.policies import policies
 from scp.scu import StoredInstance, c_store

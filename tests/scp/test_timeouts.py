@@ -5,7 +5,7 @@ from typing import Final
 
 import pytest
 
-from scp.association import ACSE_TIMEOUT_S
+from scp.environment import ACSE_TIMEOUT_S
 from tests.scp.conftest import (
     DEADLINE_S,
     HalfOpen,
