@@ -10,61 +10,34 @@ import os
 import selectors
 import signal
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from gateway import child
-from gateway.archive.index.file import discard
 from gateway.checks.requirements import FatalError, check_requirements
 from gateway.child import Settings
 from gateway.log import get_logger
 from gateway.options.config import Configuration
 from gateway.options.orthanc_json import ConfigurationError
-from gateway.quotas.identity import gateway_identity
 from gateway.spool import Spool, SpoolError, state_directory_lock
 from gateway.supervisor.dicom_port import DicomPort
 from gateway.supervisor.listening import open_listener
-
-if TYPE_CHECKING:
-    from gateway.database import Database
+from gateway.supervisor.preparation import migrate, recover
+from gateway.supervisor.process import Process
+from gateway.supervisor.services import services, workers
 
 MAXIMUM_MESSAGE_BYTES: Final = 4096
+# What a service is told; each ends in its own way.
+STOP: Final = b"stop"
 
 PING_INTERVAL_S: Final = 5.0
 # A worker whose main thread is silent for so long is stuck.
 PING_TIMEOUT_S: Final = 30.0
 
-FIRST_RESTART_DELAY_S: Final = 0.2
-LAST_RESTART_DELAY_S: Final = 30.0
-# A process that lived so long starts again without delay.
-HEALTHY_LIFE_S: Final = 60.0
-
-# Writers of a supervisor that died end within moments of it; recovery waits for their locks.
-ORPHAN_TIMEOUT_S: Final = 10.0
 WORKER_END_GRACE_S: Final = 5.0
 SERVICE_END_GRACE_S: Final = 12.0
 
 EXIT_FATAL: Final = 3
-
-
-@dataclass
-class Process:
-    """A child that must always run."""
-
-    name: str
-    start: Callable[["Process"], None]
-    popen: subprocess.Popen[bytes] | None = None
-    pidfd: int | None = None
-    control: socket.socket | None = None
-    ready: bool = False
-    failures: int = 0
-    started_at: float = 0.0
-    restart_at: float | None = None
-    last_pong: float = field(default_factory=time.monotonic)
 
 
 class Supervisor:
@@ -83,87 +56,39 @@ class Supervisor:
         self._glue = socket.socket(fileno=settings.control_fd) if settings.control_fd is not None else None
         self._wakeup, self._signals = socket.socketpair()
         self._next_ping = time.monotonic() + PING_INTERVAL_S
-        self._workers = [Process(f"scp worker {n}", self._start_worker) for n in range(1, configuration.workers + 1)]
-        self._forwarder = Process("forwarder", self._start_forwarder)
-        self._services = [self._forwarder]
-        if configuration.gateway.quotas.counts:
-            self._services.insert(0, Process("quotas", self._start_quotas))
-        if configuration.worklist is not None:
-            self._services.append(Process("worklist", self._start_worklist))
-        if configuration.script is not None:
-            self._services.append(Process("script", self._start_script))
-        if configuration.storage_commitment is not None:
-            self._services.append(Process("storage commitment", self._start_storage_commitment))
         self._hl7_port: socket.socket | None = None
-        self._hl7 = Process("hl7", self._start_hl7)
-        if configuration.gateway.hl7 is not None:
-            self._services.append(self._hl7)
-            if configuration.gateway.hl7.receivers:
-                self._services.append(Process("hl7 sender", self._start_hl7_sender))
+        self._workers = workers(configuration)
+        self._services: list[Process] = []
 
     def run(self) -> None:
         """Serve until told to stop. Raises FatalError when it cannot start."""
         try:
             with state_directory_lock(self._configuration.state_directory):
-                self._recover()
-                self._migrate()
+                recover(self._configuration)
+                migrate(self._configuration)
                 self._listen()
                 self._watch_signals()
                 if self._glue is not None:
                     self._selector.register(self._glue, selectors.EVENT_READ, self._on_glue)
-                for process in (*self._services, *self._workers):
-                    process.start(process)
+                for process in self._processes:
+                    self._start(process)
                 while not self._stopping:
                     self._step()
                 self._stop()
         except SpoolError as error:
             raise FatalError(str(error)) from error
 
-    def _recover(self) -> None:
-        spool = Spool(self._configuration.state_directory)
-        spool.prepare()
-        discard(self._configuration.state_directory)
-        deadline = time.monotonic() + ORPHAN_TIMEOUT_S
-        while (alive := spool.live_writers()) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        if alive:
-            self._log.error("a process of an earlier gateway still receives; its files are left alone", writers=alive)
-        removed = spool.recover()
-        if removed:
-            self._log.info("removed what was half received when the gateway last ended", files=removed)
-
-    def _migrate(self) -> None:
-        """Bring the tables to this version, if anything needs a database, and make our name in them."""
-        if not self._configuration.needs_database:
-            return
-        # Imported here: who needs no database does not pay for it with time and memory.
-        from gateway import database
-
-        try:
-            # Made here: processes that start side by side would each make one.
-            gateway_identity(self._configuration.state_directory)
-            books = database.connect(self._configuration)
-            database.migrate(books)
-            self._tell_receivers(books)
-            books.close()
-        except (database.DatabaseError, OSError) as error:
-            raise FatalError(f"cannot use the database: {error}") from error
-
-    def _tell_receivers(self, books: "Database") -> None:
-        """Whatever starts after this finds in the database who wants to hear of it."""
-        if self._configuration.worklist is None:
-            return
-        from worklist.feedback import receivers
-
-        section = self._configuration.gateway.hl7
-        identity = gateway_identity(self._configuration.state_directory)
-        receivers.tell(books, identity, section.receivers if section is not None else [], time.time_ns())
-
     def _listen(self) -> None:
         self._port.listen()
         section = self._configuration.gateway.hl7
         if section is not None:
             self._hl7_port = open_listener("HL7", section.host, section.port)
+        hl7_port = self._hl7_port.fileno() if self._hl7_port is not None else None
+        self._services = services(self._settings, self._configuration, hl7_port)
+
+    @property
+    def _processes(self) -> list[Process]:
+        return [*self._services, *self._workers]
 
     def _watch_signals(self) -> None:
         self._wakeup.setblocking(False)
@@ -178,10 +103,9 @@ class Supervisor:
             key.data()
         self._port.settle(self._workers)
         now = time.monotonic()
-        for process in (*self._services, *self._workers):
+        for process in self._processes:
             if process.restart_at is not None and process.restart_at <= now:
-                process.restart_at = None
-                process.start(process)
+                self._start(process)
         if now >= self._next_ping:
             self._next_ping = now + PING_INTERVAL_S
             self._ping(now)
@@ -190,7 +114,7 @@ class Supervisor:
     def _wait_time(self) -> float:
         now = time.monotonic()
         dues = [self._next_ping, *([] if self._port.due is None else [self._port.due])]
-        dues += [p.restart_at for p in (*self._services, *self._workers) if p.restart_at is not None]
+        dues += [process.restart_at for process in self._processes if process.restart_at is not None]
         return max(0.0, min(dues) - now)
 
     def _on_signal(self) -> None:
@@ -211,54 +135,11 @@ class Supervisor:
             with contextlib.suppress(OSError):
                 self._glue.send(json.dumps(message).encode() + b"\n")
 
-    def _start_worker(self, process: Process) -> None:
-        control = self._start_with_control(process, "scp.worker", [])
-        process.ready, process.last_pong = False, time.monotonic()
-        self._selector.register(control, selectors.EVENT_READ, lambda: self._on_worker(process))
-
-    def _start_forwarder(self, process: Process) -> None:
-        post_fd = self._settings.post_fd
-        self._start_with_control(process, "gateway.forwarding", [] if post_fd is None else [post_fd])
-
-    def _start_quotas(self, process: Process) -> None:
-        changes_fd = self._settings.changes_fd
-        self._start_with_control(process, "gateway.quotas", [] if changes_fd is None else [changes_fd])
-
-    def _start_worklist(self, process: Process) -> None:
-        studies_fd = self._settings.studies_fd
-        self._start_with_control(process, "worklist", [] if studies_fd is None else [studies_fd])
-
-    def _start_script(self, process: Process) -> None:
-        events_fd = self._settings.events_fd
-        self._start_with_control(process, "gateway.script_host", [] if events_fd is None else [events_fd])
-
-    def _start_storage_commitment(self, process: Process) -> None:
-        self._start_with_control(process, "scp.commitment_reporter", [])
-
-    def _start_hl7(self, process: Process) -> None:
-        if self._hl7_port is not None:
-            port = self._hl7_port.fileno()
-            self._start_with_control(process, "worklist.hl7", [port], [str(port)])
-
-    def _start_hl7_sender(self, process: Process) -> None:
-        self._start_with_control(process, "worklist.feedback", [])
-
-    def _start_with_control(
-        self, process: Process, module: str, fds: list[int], arguments: Sequence[str] = ()
-    ) -> socket.socket:
-        """Start a child that ends when the socket closes of which it gets the other end."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self._start(process, module, [str(theirs.fileno()), *arguments], [theirs.fileno(), *fds])
-        process.control = ours
-        return ours
-
-    def _start(self, process: Process, module: str, arguments: list[str], fds: list[int]) -> None:
-        process.popen = child.start(module, self._settings, arguments, fds)
-        process.started_at = time.monotonic()
-        process.pidfd = os.pidfd_open(process.popen.pid)
-        self._selector.register(process.pidfd, selectors.EVENT_READ, lambda: self._on_exit(process))
-        self._log.debug("started", name=process.name, pid=process.popen.pid)
+    def _start(self, process: Process) -> None:
+        end, control = process.start(self._settings)
+        self._selector.register(end, selectors.EVENT_READ, lambda: self._on_exit(process))
+        if process in self._workers:  # services say nothing
+            self._selector.register(control, selectors.EVENT_READ, lambda: self._on_worker(process))
 
     def _on_worker(self, process: Process) -> None:
         if process.control is None:
@@ -280,7 +161,7 @@ class Supervisor:
 
     def _drop_control(self, process: Process) -> None:
         if process.control is not None:
-            with contextlib.suppress(KeyError):  # that of a service is not listened to
+            with contextlib.suppress(KeyError):  # that of a service is not registered
                 self._selector.unregister(process.control)
             process.control.close()
             process.control = None
@@ -289,12 +170,10 @@ class Supervisor:
             self._accept_while_served()
 
     def _on_exit(self, process: Process) -> None:
-        status = self._reap(process)
+        if process.pidfd is not None:
+            self._selector.unregister(process.pidfd)
+        status, delay = process.ended()
         self._drop_control(process)
-        lived = time.monotonic() - process.started_at
-        process.failures = 1 if lived > HEALTHY_LIFE_S else process.failures + 1
-        delay = min(LAST_RESTART_DELAY_S, FIRST_RESTART_DELAY_S * 2 ** (process.failures - 1))
-        process.restart_at = time.monotonic() + delay
         self._log.error("process ended and is started again", name=process.name, status=status, delay=delay)
         if process.popen is not None:
             self._remove_half_received(process.popen.pid)
@@ -305,13 +184,6 @@ class Supervisor:
             Spool(self._configuration.state_directory).recover(pid)
         except OSError as error:
             self._log.error("cannot remove what was half received", reason=str(error))
-
-    def _reap(self, process: Process) -> int | None:
-        if process.pidfd is not None:
-            self._selector.unregister(process.pidfd)
-            os.close(process.pidfd)
-            process.pidfd = None
-        return process.popen.wait() if process.popen is not None else None
 
     def _accept_while_served(self) -> None:
         """Connections wait in the kernel's queue while no worker can take them."""
@@ -341,8 +213,7 @@ class Supervisor:
                 self._log.error("process does not answer and is killed", name=worker.name)
                 worker.popen.kill()
                 continue
-            with contextlib.suppress(OSError):
-                worker.control.send(b'{"ping": 1}', socket.MSG_DONTWAIT)
+            worker.tell(b'{"ping": 1}', socket.MSG_DONTWAIT)
 
     def _stop(self) -> None:
         """Stop listening, let associations finish, abort the rest, let the forwarder finish what it sends."""
@@ -352,44 +223,24 @@ class Supervisor:
             self._hl7_port.close()
         if self._orthanc_died:
             self._log.error("Orthanc is gone: the gateway ends")
-            self._kill_all()
+            for process in (*self._workers, *self._services):
+                process.kill()
             return
         seconds = self._configuration.gateway.shutdown_timeout
         self._log.info("stopping: no new associations", timeout=seconds)
-        self._tell_to_stop(self._hl7)  # while the associations finish, not after them
+        for service in self._services:
+            if service.stops_first:
+                service.tell(STOP)
         for worker in self._workers:
-            if worker.control is not None:
-                with contextlib.suppress(OSError):
-                    worker.control.send(json.dumps({"drain": seconds}).encode())
+            worker.tell(json.dumps({"drain": seconds}).encode())
         deadline = time.monotonic() + seconds + WORKER_END_GRACE_S
         for worker in self._workers:
-            self._wait(worker, deadline)
+            worker.wait(deadline)
         for service in reversed(self._services):
             if service.control is not None:
-                self._tell_to_stop(service)
-                self._wait(service, time.monotonic() + SERVICE_END_GRACE_S)
+                service.tell(STOP)
+                service.wait(time.monotonic() + SERVICE_END_GRACE_S)
         self._log.info("stopped")
-
-    def _tell_to_stop(self, service: Process) -> None:
-        if service.control is not None:
-            with contextlib.suppress(OSError):
-                service.control.send(b"stop")
-
-    def _wait(self, process: Process, deadline: float) -> None:
-        if process.popen is None:
-            return
-        try:
-            process.popen.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            self._log.error("process does not end and is killed", name=process.name)
-            process.popen.kill()
-            process.popen.wait()
-
-    def _kill_all(self) -> None:
-        for process in (*self._workers, *self._services):
-            if process.popen is not None:
-                process.popen.kill()
-                process.popen.wait()
 
 
 def serve(settings: Settings) -> int:

@@ -1,0 +1,89 @@
+"""A process of the gateway that must always run: its start, its end, and when it is started again."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway import child
+from gateway.child import Settings
+from gateway.log import get_logger
+
+FIRST_RESTART_DELAY_S: Final = 0.2
+LAST_RESTART_DELAY_S: Final = 30.0
+# A process that lived so long starts again without delay.
+HEALTHY_LIFE_S: Final = 60.0
+
+
+@dataclass(eq=False)
+class Process:
+    """One process, whether it runs or waits to be started again.
+
+    `module` runs with `fds` inherited under their numbers, and with `arguments` after that of its control socket: when
+    that closes it ends.
+    """
+
+    name: str
+    module: str
+    fds: tuple[int, ...] = ()
+    arguments: tuple[str, ...] = ()
+    # Told to stop while the associations finish, not after them.
+    stops_first: bool = False
+    popen: subprocess.Popen[bytes] | None = None
+    pidfd: int | None = None
+    control: socket.socket | None = None
+    ready: bool = False
+    failures: int = 0
+    started_at: float = 0.0
+    restart_at: float | None = None
+    last_pong: float = field(default_factory=time.monotonic)
+
+    def start(self, settings: Settings) -> tuple[int, socket.socket]:
+        """Start it anew; return what is readable when it has ended, and when it says something."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            arguments = [str(theirs.fileno()), *self.arguments]
+            self.popen = child.start(self.module, settings, arguments, [theirs.fileno(), *self.fds])
+        self.control = ours
+        self.pidfd = os.pidfd_open(self.popen.pid)
+        self.ready, self.restart_at = False, None
+        self.started_at = self.last_pong = time.monotonic()
+        get_logger().debug("started", name=self.name, pid=self.popen.pid)
+        return self.pidfd, self.control
+
+    def ended(self) -> tuple[int | None, float]:
+        """Take note of its end: return its exit status, and the delay in seconds after which it is due again."""
+        if self.pidfd is not None:
+            os.close(self.pidfd)
+            self.pidfd = None
+        status = self.popen.wait() if self.popen is not None else None
+        lived = time.monotonic() - self.started_at
+        self.failures = 1 if lived > HEALTHY_LIFE_S else self.failures + 1
+        delay = min(LAST_RESTART_DELAY_S, FIRST_RESTART_DELAY_S * 2 ** (self.failures - 1))
+        self.restart_at = time.monotonic() + delay
+        return status, delay
+
+    def tell(self, message: bytes, flags: int = 0) -> None:
+        """Send a packet; whoever is gone or stuck does not get it."""
+        if self.control is not None:
+            with contextlib.suppress(OSError):
+                self.control.send(message, flags)
+
+    def wait(self, deadline: float) -> None:
+        """Wait for its end until `deadline` (time.monotonic); then kill it."""
+        if self.popen is None:
+            return
+        try:
+            self.popen.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            get_logger().error("process does not end and is killed", name=self.name)
+            self.kill()
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self.popen is not None:
+            self.popen.kill()
+            self.popen.wait()
