@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from gateway import VERSION
@@ -15,6 +14,7 @@ from gateway.access.passcodes import MAXIMUM_PASSCODE_BYTES, PasscodeHash
 from gateway.checks.configuration import describe
 from gateway.commands import commitment, hl7, mpps, quota, worklist
 from gateway.commands.common import EXIT_WRONG, ConfigurationOption, fail, load
+from gateway.commands.readable import print_table
 from gateway.deliveries import request_rescan
 from gateway.dicom.part10 import Part10Error, read_meta
 from gateway.modalities import KnownModalities
@@ -110,7 +110,7 @@ def list_queue(configuration: ConfigurationOption) -> None:
             row = _row(spool, state, folder / name)
             if row is not None:
                 table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    print_table(table)
 
 
 @queue.command()

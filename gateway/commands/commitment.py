@@ -2,14 +2,13 @@
 
 import sys
 import time
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from gateway.commands.common import ConfigurationOption, fail, load, open_database
+from gateway.commands.readable import local_time, print_table
 from gateway.options.config import Configuration
 
 if TYPE_CHECKING:
@@ -54,18 +53,17 @@ def list_transactions(
     for one in reversed(found):
         table.add_row(
             str(one.id),
-            _time(one.received_at),
+            local_time(one.received_at),
             one.requester,
             one.transaction_uid,
             str(one.instances),
             str(one.failed) if one.verified_at is not None else "",
             one.state.value,
             str(one.attempts),
-            _time(one.due_at) if one.state is State.PENDING else "",
+            local_time(one.due_at) if one.state is State.PENDING else "",
             one.note,
         )
-    # What peers wrote is no markup.
-    Console(width=None if sys.stdout.isatty() else 240, markup=False, emoji=False).print(table)
+    print_table(table)
 
 
 @app.command()
@@ -118,14 +116,14 @@ def _print(transaction: "Transaction") -> None:
     print(f"request: {transaction.id}")
     print(f"transaction: {request.transaction_uid}")
     print(f"from: {requester.ae_title} at {requester.address}, to {requester.called_ae_title}")
-    print(f"received: {_time(transaction.received_at)}")
+    print(f"received: {local_time(transaction.received_at)}")
     print(f"state: {transaction.state.value}, attempts: {transaction.attempts}")
     if transaction.note:
         print(f"last: {transaction.note}")
     if transaction.is_duplicate:
         print("its Transaction UID is that of another request")
     if transaction.verified_at is not None:
-        print(f"verified: {_time(transaction.verified_at)}")
+        print(f"verified: {local_time(transaction.verified_at)}")
     for reference in request.references:
         reason = transaction.failures.get(reference.sop_instance_uid)
         said = (
@@ -139,7 +137,3 @@ def _poke(configuration: Configuration) -> None:
 
     if not poke(configuration.state_directory):
         print("the gateway does not run: it happens when it is started", file=sys.stderr)
-
-
-def _time(nanoseconds: int) -> str:
-    return datetime.fromtimestamp(nanoseconds // 10**9).isoformat(sep=" ")

@@ -1,15 +1,14 @@
 """`dicom-gateway hl7`: the roof towards a person who asks what the RIS sent, and what it was told."""
 
 import sys
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from gateway.commands import hl7_outbox
 from gateway.commands.common import ConfigurationOption, fail, load, open_database
+from gateway.commands.readable import exact_local_time, print_table
 
 if TYPE_CHECKING:
     from worklist.hl7.message_log import Entry
@@ -43,7 +42,7 @@ def list_messages(
     for entry in reversed(entries):
         table.add_row(
             str(entry.id),
-            _time(entry.last_received_at),
+            exact_local_time(entry.last_received_at),
             str(entry.times_received),
             entry.peer,
             _sender(entry),
@@ -52,8 +51,7 @@ def list_messages(
             _outcome(entry),
             entry.text,
         )
-    # What senders wrote is no markup.
-    Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False).print(table)
+    print_table(table)
 
 
 @app.command()
@@ -77,9 +75,9 @@ def show(
         sys.stdout.buffer.write(body)
         return
     print(f"message: {entry.id}")
-    print(f"received: {_time(entry.received_at)}")
+    print(f"received: {exact_local_time(entry.received_at)}")
     if entry.times_received > 1:
-        print(f"times: {entry.times_received}, last {_time(entry.last_received_at)}")
+        print(f"times: {entry.times_received}, last {exact_local_time(entry.last_received_at)}")
     print(f"peer: {entry.peer}")
     print(f"sender: {_sender(entry)}")
     print(f"type: {entry.type}")
@@ -92,10 +90,6 @@ def show(
         print(f"{title}:")
         for line in decoding.readable(data, default).split("\n"):
             print(f"    {line}")
-
-
-def _time(at: int) -> str:
-    return datetime.fromtimestamp(at / 10**9).astimezone().isoformat(" ", "milliseconds")
 
 
 def _sender(entry: "Entry") -> str:

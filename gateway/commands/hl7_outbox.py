@@ -2,14 +2,13 @@
 
 import sys
 import time
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from gateway.commands.common import ConfigurationOption, fail, load, open_database
+from gateway.commands.readable import exact_local_time, print_table, printable
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -47,23 +46,22 @@ def list_messages(
     for entry in reversed(entries):
         table.add_row(
             str(entry.id),
-            _time(entry.at),
+            exact_local_time(entry.at),
             entry.receiver,
             str(entry.item),
             entry.status,
             entry.state,
-            _time(entry.sent_at),
+            exact_local_time(entry.sent_at),
             str(entry.attempts),
             entry.outcome,
             entry.text,
         )
-    # What receivers wrote is no markup.
-    Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False).print(table)
+    print_table(table)
     for one in known:
         numbers = ", ".join(
             f"{count} {each.value}" for each in State if (count := counts.get((one.name, each.value), 0))
         )
-        trouble = f"; since {_time(one.trouble_since)}: {_printable(one.trouble)}" if one.trouble else ""
+        trouble = f"; since {exact_local_time(one.trouble_since)}: {printable(one.trouble)}" if one.trouble else ""
         print(f"receiver {one.name}: {numbers or 'nothing'}{trouble}")
     for name in sorted({name for name, each in counts if each == State.WAITING} - {one.name for one in known}):
         print(f"receiver {name}: {counts[name, State.WAITING.value]} waiting; no gateway has this receiver any more")
@@ -151,24 +149,16 @@ def _lines(entry: "Entry") -> list[str]:
         f"message: {entry.id}",
         f"receiver: {entry.receiver}",
         f"item: {entry.item}",
-        f"change: {entry.previous} to {entry.status}, {_time(entry.at)}, by {_printable(entry.who)}",
+        f"change: {entry.previous} to {entry.status}, {exact_local_time(entry.at)}, by {printable(entry.who)}",
         f"control id: {entry.control_id}",
         f"state: {entry.state}",
     ]
     if entry.attempts:
-        lines.append(f"attempts: {entry.attempts}, last {_time(entry.sent_at)}")
+        lines.append(f"attempts: {entry.attempts}, last {exact_local_time(entry.sent_at)}")
     if entry.state == "waiting" and entry.due_at:
-        lines.append(f"again: {_time(entry.due_at)}")
+        lines.append(f"again: {exact_local_time(entry.due_at)}")
     if entry.outcome:
         lines.append(f"outcome: {entry.outcome}")
     if entry.text:
-        lines.append(f"text: {_printable(entry.text)}")
+        lines.append(f"text: {printable(entry.text)}")
     return lines
-
-
-def _time(at: int) -> str:
-    return datetime.fromtimestamp(at / 10**9).astimezone().isoformat(" ", "milliseconds") if at else ""
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in text)

@@ -1,16 +1,14 @@
 """`dicom-gateway mpps`: the roof towards a person who asks what modalities reported."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from gateway.commands.common import ConfigurationOption, fail, load, open_database
-from gateway.commands.readable import attribute_lines, local_time, printable
+from gateway.commands.readable import attribute_lines, local_time, print_table, printable
 from gateway.options.config import Configuration
 
 if TYPE_CHECKING:
@@ -53,8 +51,7 @@ def list_steps(
                 local_time(step.changed_at),
                 " ".join(items) or "none",
             )
-    # What modalities wrote is no markup.
-    Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False).print(table)
+    print_table(table)
 
 
 @app.command()

@@ -1,14 +1,13 @@
 """`dicom-gateway quota`: the roof towards a person who wants to know who has how much."""
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from gateway.commands.common import ConfigurationOption, fail, load
+from gateway.commands.readable import print_table
 from gateway.options.config import Configuration
 from gateway.quotas.accounts import TOTAL
 from gateway.quotas.entries import identifier
@@ -38,7 +37,7 @@ def list_quotas(configuration: ConfigurationOption) -> None:
             table.add_row(*_row(line))
     except database.DatabaseError as error:
         raise fail(f"cannot read the database: {error}") from error
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    print_table(table)
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 import getpass
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
@@ -10,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from gateway.commands.common import ConfigurationOption, fail, load, open_database
-from gateway.commands.readable import attribute_lines, local_time, printable
+from gateway.commands.readable import attribute_lines, local_time, print_table, printable
 from gateway.dicom.character_sets import of_orthanc
 from gateway.matching.attributes import Attributes
 from gateway.options.config import Configuration
@@ -64,7 +62,7 @@ def list_items(
             found |= {item.id: item for item in candidates(database, Selection(**common, patient_ids=[patient]))}
         for item in found.values():
             table.add_row(*_row(item))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    print_table(table)
 
 
 @app.command()
