@@ -5,21 +5,19 @@ Without orders it behaves as Orthanc does.
 """
 
 import json
-import ssl
-import threading
 import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 from pydicom import dcmread
 
 from gateway.dicom.part10 import orthanc_id
+from tests.support.http_server import HttpServer
 
 
 class Fault(Enum):
@@ -70,69 +68,17 @@ def orthanc_error(status: int, code: int) -> Answer:
     return Answer(status, json.dumps({"HttpStatus": status, "OrthancStatus": code}).encode())
 
 
-class HostileHttp:
+class HostileHttp(HttpServer):
     """The server. `rule` decides each answer and may be changed at any time; `requests` is what came, in order.
 
     With a `certificate` (a PEM file with its key) it speaks TLS.
     """
 
     def __init__(self, certificate: Path | None = None) -> None:
-        self._certificate = certificate
         self.rule: Rule = self.as_orthanc
         self.requests: list[Request] = []
         self.stored: dict[str, bytes] = {}
-        self._over = threading.Event()
-        self._server: ThreadingHTTPServer | None = None
-        self._port = 0
-        self.start()
-
-    def start(self) -> None:
-        """Listen; on the same port as before."""
-        hostile = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                hostile._serve(self, b"")
-
-            def do_POST(self) -> None:
-                hostile._serve(self, self.rfile.read(int(self.headers["Content-Length"])))
-
-            def log_message(self, *arguments: Any) -> None:
-                """Nothing on standard error."""
-
-        class Quiet(ThreadingHTTPServer):
-            daemon_threads = True
-            block_on_close = False
-            allow_reuse_address = True
-
-            def handle_error(self, *arguments: Any) -> None:
-                """Whoever hangs up on us is none of the test's trouble."""
-
-        self._server = Quiet(("127.0.0.1", self._port), Handler)
-        self._port = self._server.server_address[1]
-        if self._certificate is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(self._certificate)
-            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-
-    def stop(self) -> None:
-        """Refuse connections until the next `start`."""
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server = None
-
-    def close(self) -> None:
-        """The end, also of connections that are kept waiting."""
-        self._over.set()
-        self.stop()
-
-    @property
-    def url(self) -> str:
-        return f"{'http' if self._certificate is None else 'https'}://127.0.0.1:{self._port}"
+        super().__init__(certificate)
 
     @property
     def posts(self) -> list[Request]:
@@ -162,7 +108,7 @@ class HostileHttp:
                 answers.append({"ID": instance.orthanc_id, "Status": status})
         return json.dumps(answers if len(request.instances) > 1 else answers[0]).encode()
 
-    def _serve(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
+    def serve(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
         request = Request(handler.command, handler.path, dict(handler.headers), _instances(body), time.monotonic())
         self.requests.append(request)
         action = self.rule(request)
@@ -173,7 +119,7 @@ class HostileHttp:
             handler.wfile.write(action.body)
             return
         if action is Fault.SILENCE:
-            self._over.wait()
+            self.over.wait()
         elif action is Fault.CLOSE_WITHIN_ANSWER:
             handler.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"Status"')
         handler.close_connection = True

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from io import BytesIO
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree
 
 from pydicom import dcmread
+
+from tests.support.http_server import HttpServer
 
 Rule = Callable[["StowRequest"], "StowReply | None"]
 
@@ -72,7 +73,7 @@ def _item(uid: str, reason: int | None = None) -> dict[str, Any]:
     return item
 
 
-class StowOrigin:
+class StowOrigin(HttpServer):
     """The server. `rule` decides about each POST (None: store and say so); `requests` is what was posted, in order."""
 
     def __init__(self) -> None:
@@ -82,54 +83,7 @@ class StowOrigin:
         # What GET of QIDO-RS and WADO-RS answers instead: a status.
         self.get_status: int | None = None
         self.gets: list[str] = []
-        self.over = threading.Event()
-        self._server: ThreadingHTTPServer | None = None
-        self._port = 0
-        self.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
-
-    def start(self) -> None:
-        """Listen; on the same port as before."""
-        origin = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                origin._get(self)
-
-            def do_POST(self) -> None:
-                origin._post(self)
-
-            def log_message(self, *arguments: Any) -> None:
-                """Nothing on standard error."""
-
-        class Quiet(ThreadingHTTPServer):
-            daemon_threads = True
-            block_on_close = False
-            allow_reuse_address = True
-
-            def handle_error(self, *arguments: Any) -> None:
-                """Whoever hangs up on us is none of the test's trouble."""
-
-        self._server = Quiet(("127.0.0.1", self._port), Handler)
-        self._port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-
-    def stop(self) -> None:
-        """Refuse connections until the next `start`."""
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server = None
-
-    def close(self) -> None:
-        """The end, also of connections that are kept waiting."""
-        self.over.set()
-        self.stop()
+        super().__init__()
 
     def posts_of(self, uid: str) -> list[StowRequest]:
         return [request for request in self.requests if uid in request.uids]
@@ -138,14 +92,19 @@ class StowOrigin:
         """Store what was posted, without an answer."""
         self.stored.update(request.files)
 
-    def _post(self, handler: BaseHTTPRequestHandler) -> None:
+    def serve(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        """See HttpServer."""
+        if handler.command == "POST":
+            self._post(handler, body)
+        else:
+            self._get(handler)
+
+    def _post(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
         if handler.path.startswith("/token"):
-            handler.rfile.read(int(handler.headers["Content-Length"]))
             token = f"token{len(self.gets)}"
             self.gets.append(handler.path)
             _send(handler, StowReply(200, json.dumps({"access_token": token, "expires_in": 3600}).encode()))
             return
-        body = handler.rfile.read(int(handler.headers["Content-Length"]))
         files = _parts(handler.headers["Content-Type"], body)
         data_sets = {uid: dcmread(BytesIO(file), stop_before_pixels=True) for uid, file in files.items()}
         request = StowRequest(
