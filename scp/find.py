@@ -27,11 +27,10 @@ from gateway.matching.identifier import key_of, read_keys
 from gateway.matching.keys import InvalidQuery, Key
 from gateway.options.config import Configuration
 from scp.command_set import Command, encode_response, p_data_tf
-from scp.peer_writer import PeerWriter
-from scp.questions import Asking, Question, level_of, question_of
+from scp.questions import Asking, Question, QuestionOperation, level_of, question_of
 from scp.response_batch import ResponseBatch
+from scp.responses import Responses
 from scp.statuses import SUCCESS, Answer, Status
-from scp.upper_layer import SEND_TIMEOUT_S
 
 # What each answer has, asked for or not (PS3.4 C.4.1.1.3.2; Retrieve AE Title as Orthanc's server does).
 _ALWAYS: Final = (Key(QUERY_RETRIEVE_LEVEL, "CS"), Key(RETRIEVE_AE_TITLE, "AE"))
@@ -87,27 +86,16 @@ class FindService:
         return (options.limit_find_instances if level is Level.IMAGE else options.limit_find_results) or None
 
 
-class FindOperation:
+class FindOperation(QuestionOperation):
     """One query (scp.operations.Operation)."""
 
     def __init__(self, answers: Callable[[Question], Answers], association: Asking, question: Question) -> None:
+        super().__init__(question)
         self._answers = answers
         self._association = association
-        self._upper_layer = association.upper_layer
-        self._writer = PeerWriter(association.upper_layer, SEND_TIMEOUT_S)
-        self._question = question
+        self._responses = Responses(association.upper_layer)
         self._log = association.log.bind(message_id=question.request.message_id)
-        self._cancelled = False
         self._batch = ResponseBatch()
-
-    @property
-    def message_id(self) -> int:
-        """See Operation."""
-        return self._question.request.message_id
-
-    def cancel(self) -> None:
-        """See Operation."""
-        self._cancelled = True
 
     def run(self) -> None:
         """See Operation."""
@@ -149,12 +137,12 @@ class FindOperation:
                 break
             batch.add(command + p_data_tf(question.context_id, answer, size, data_set=True))
             if batch.is_due:
-                self._listen()
-                if not self._is_associated or self._cancelled:
+                self._responses.listen()
+                if not self._responses.is_associated or self._cancelled:
                     break
-                self._send(batch.take())
-        self._listen()
-        if not self._is_associated:
+                self._responses.send(batch.take())
+        self._responses.listen()
+        if not self._responses.is_associated:
             return None
         if self._cancelled:
             batch.clear()
@@ -177,22 +165,4 @@ class FindOperation:
             error_comment=answer.comment,
             offending_element=answer.offending_element,
         )
-        self._send(last + p_data_tf(question.context_id, response, self._association.peer_maximum_pdu_bytes))
-
-    @property
-    def _is_associated(self) -> bool:
-        """False after A-ABORT, a lost connection, and A-RELEASE-RQ, which does not wait for the end of a query."""
-        return bool(self._upper_layer.state_machine.current_state == "Sta6")
-
-    def _listen(self) -> None:
-        """Read what the peer has said: C-CANCEL, A-ABORT, A-RELEASE-RQ. Does not wait if it said nothing."""
-        while self._is_associated and self._upper_layer.has_input:
-            self._upper_layer.step(time.monotonic() + SEND_TIMEOUT_S)
-
-    def _send(self, pdus: bytes) -> None:
-        # while we wait to write, a response to another request must not get in between
-        self._upper_layer.hold()
-        try:
-            self._writer.write(pdus)
-        finally:
-            self._upper_layer.unhold()
+        self._responses.send(last + p_data_tf(question.context_id, response, self._association.peer_maximum_pdu_bytes))

@@ -18,7 +18,7 @@ from scp.command_set import Command
 from scp.data_set_sources import Chunks
 from scp.destination_target import outcome_of
 from scp.destinations import LONGEST_TIMEOUT_S
-from scp.questions import Asking, Question, question_of
+from scp.questions import Asking, Question, QuestionOperation, question_of
 from scp.retrieval import CANCELLED, Responder, Tally, read_request, uncounted, unusable
 from scp.scu import StoredInstance, c_store
 from scp.statuses import Answer, Status
@@ -103,25 +103,15 @@ class RequesterTarget:
         self._responder.pending(self._tally)
 
 
-class GetOperation:
+class GetOperation(QuestionOperation):
     """One retrieval (scp.operations.Operation)."""
 
     def __init__(self, service: GetService, association: Asking, question: Question) -> None:
+        super().__init__(question)
         self._service = service
         self._association = association
-        self._question = question
         self._responder = Responder(association, question)
         self._tally = Tally()
-        self._cancelled = False
-
-    @property
-    def message_id(self) -> int:
-        """See Operation."""
-        return self._question.request.message_id
-
-    def cancel(self) -> None:
-        """See Operation."""
-        self._cancelled = True
 
     def run(self) -> None:
         """See Operation."""

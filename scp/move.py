@@ -19,7 +19,7 @@ from scp.command_set import Command, MoveOriginator
 from scp.destination_target import DestinationTarget
 from scp.destinations import destination_of
 from scp.mover import Mover, Signal
-from scp.questions import Asking, Question, question_of
+from scp.questions import Asking, Question, QuestionOperation, question_of
 from scp.requestor import Destination
 from scp.requests import WAIT_INTERVAL_S
 from scp.retrieval import CANCELLED, Responder, Tally, read_request, unusable
@@ -98,24 +98,14 @@ class MoveService:
         return None
 
 
-class MoveOperation:
+class MoveOperation(QuestionOperation):
     """One move (scp.operations.Operation)."""
 
     def __init__(self, service: MoveService, association: Asking, question: Question) -> None:
+        super().__init__(question)
         self._service = service
         self._upper_layer = association.upper_layer
-        self._question = question
         self._responder = Responder(association, question)
-        self._cancelled = False
-
-    @property
-    def message_id(self) -> int:
-        """See Operation."""
-        return self._question.request.message_id
-
-    def cancel(self) -> None:
-        """See Operation."""
-        self._cancelled = True
 
     def run(self) -> None:
         """See Operation."""

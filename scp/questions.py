@@ -61,6 +61,23 @@ class Asking(Protocol):
         """Accepted presentation contexts by ID."""
 
 
+class QuestionOperation:
+    """The answering of a question, all but its `run` (scp.operations.Operation)."""
+
+    def __init__(self, question: Question) -> None:
+        self._question = question
+        self._cancelled = False
+
+    @property
+    def message_id(self) -> int:
+        """See Operation."""
+        return self._question.request.message_id
+
+    def cancel(self) -> None:
+        """See Operation."""
+        self._cancelled = True
+
+
 def question_of(association: Asking, context_id: int, request: Command, identifier: bytes) -> Question:
     """Put a request together with what its association knows."""
     context = association.accepted_context_ids[context_id]

@@ -21,10 +21,9 @@ from gateway.matching.identifier import key_of, read_keys
 from gateway.matching.keys import InvalidQuery, Key
 from gateway.moves.interface import IDENTIFIERS, MoveRequest, Outcome, SubOperation
 from scp.command_set import Counters, encode_response, p_data_tf
-from scp.peer_writer import PeerWriter
 from scp.questions import Asking, Question, check_level, level_of
+from scp.responses import Responses
 from scp.statuses import SUCCESS, Answer, Status
-from scp.upper_layer import SEND_TIMEOUT_S
 
 # PS3.4 leaves open how often: less than a second, so that no requester believes that we are dead.
 PENDING_INTERVAL_S: Final = 0.5
@@ -138,26 +137,15 @@ class Tally:
             log.warning(f"{verb} answered" if counters.completed else f"{verb} failed", **fields)
 
 
-class Responder:
-    """The responses to one request, on the association's thread."""
+class Responder(Responses):
+    """The responses to one retrieval."""
 
     def __init__(self, association: Asking, question: Question) -> None:
+        super().__init__(association.upper_layer)
         self._association = association
-        self._upper_layer = association.upper_layer
         self._question = question
-        self._writer = PeerWriter(association.upper_layer, SEND_TIMEOUT_S)
         self._next_pending = 0.0
         self.log = association.log.bind(message_id=question.request.message_id)
-
-    @property
-    def is_associated(self) -> bool:
-        """False after A-ABORT, a lost connection, and A-RELEASE-RQ, which does not wait for the end of a retrieval."""
-        return bool(self._upper_layer.state_machine.current_state == "Sta6")
-
-    def listen(self) -> None:
-        """Read what the peer has said: C-CANCEL, A-ABORT, A-RELEASE-RQ. Does not wait if it said nothing."""
-        while self.is_associated and self._upper_layer.has_input:
-            self._upper_layer.step(time.monotonic() + SEND_TIMEOUT_S)
 
     def pending(self, tally: Tally) -> None:
         """Say how far it is, if it is time to."""
@@ -165,7 +153,7 @@ class Responder:
         if tally.total and now >= self._next_pending and self.is_associated:
             self._next_pending = now + PENDING_INTERVAL_S
             request, counters = self._question.request, tally.counters(remaining=True)
-            self._send(self._command(encode_response(request, Status.RETRIEVE_PENDING.code, counters=counters)))
+            self.send(self._command(encode_response(request, Status.RETRIEVE_PENDING.code, counters=counters)))
 
     def end(self, tally: Tally, answer: Answer) -> None:
         """Send the final response."""
@@ -186,7 +174,7 @@ class Responder:
         if failed:
             size = self._association.peer_maximum_pdu_bytes
             pdus += p_data_tf(self._question.context_id, failed, size, data_set=True)
-        self._send(pdus)
+        self.send(pdus)
 
     def _failed(self, uids: list[str]) -> bytes:
         """The identifier with the Failed SOP Instance UID List (0008,0058), nothing without any."""
@@ -205,14 +193,6 @@ class Responder:
 
     def _command(self, command: bytes) -> bytes:
         return p_data_tf(self._question.context_id, command, self._association.peer_maximum_pdu_bytes)
-
-    def _send(self, pdus: bytes) -> None:
-        # while we wait to write, a response to another request must not get in between
-        self._upper_layer.hold()
-        try:
-            self._writer.write(pdus)
-        finally:
-            self._upper_layer.unhold()
 
 
 def unusable(error: InvalidQuery) -> Answer:
