@@ -1,11 +1,15 @@
-"""How the processes of the gateway are started: settings on standard input, never on a command line.
+"""How the processes of the gateway are started, and begin: settings on standard input, never on a command line.
 
 `python -I`: neither the caller's folder nor its PYTHON* variables decide what is imported.
 """
 
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -73,3 +77,37 @@ def start(
     except BrokenPipeError:
         pass  # it died at once; its exit is noticed where exits are noticed
     return process
+
+
+def begin(name: str) -> tuple[socket.socket, Settings, Configuration]:
+    """What a process of the supervisor's begins with: the log under `name`, and its control socket, the first argument.
+
+    Signals are the supervisor's: Ctrl-C in a terminal goes to all of us.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    control = socket.socket(fileno=int(sys.argv[1]))
+    settings = read_settings()
+    configuration = settings.configuration()
+    settings.configure_log(configuration, name)
+    return control, settings, configuration
+
+
+def end_with(control: socket.socket) -> None:
+    """End the process when the supervisor says so, or is dead, whatever is being done."""
+
+    def wait() -> None:
+        control.recv(16)
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def end_by_errors(what: str) -> None:
+    """An error of a thread that nobody expected ends the process, `what` in the log; the supervisor starts it anew."""
+
+    def end(arguments: threading.ExceptHookArgs) -> None:
+        log.get_logger().error(f"{what} ends by an error of its own", exc_info=arguments.exc_value)
+        os._exit(1)
+
+    threading.excepthook = end

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import signal
-import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -21,7 +18,7 @@ from gateway.access.admission import Verb
 from gateway.archive.orthanc import Options, OrthancArchive
 from gateway.archive.rest import OrthancRest
 from gateway.archive.set_up import dicomweb_clients
-from gateway.child import Settings, read_settings
+from gateway.child import Settings, begin, end_by_errors, end_with
 from gateway.database import Database, DatabaseError
 from gateway.deliveries import DeliveryClient
 from gateway.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
@@ -170,14 +167,9 @@ def _orthanc_keeper(
 
 def main() -> None:
     """Entry point."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    control = socket.socket(fileno=int(sys.argv[1]))
-    settings = read_settings()
-    configuration = settings.configuration()
-    settings.configure_log(configuration, "commitment")
-    threading.excepthook = _die
-    threading.Thread(target=_end_with, args=(control,), daemon=True).start()
+    control, settings, configuration = begin("commitment")
+    end_by_errors("the reporter of commitments")
+    end_with(control)
     os.nice(NICENESS)
     configure_pynetdicom()
     section = configuration.gateway.storage_commitment
@@ -224,17 +216,6 @@ def _take_over(books: Database, gateway: str) -> None:
         except DatabaseError as error:
             get_logger().error("the database fails; commitments wait", reason=str(error))
             time.sleep(DATABASE_RETRY_S)
-
-
-def _end_with(control: socket.socket) -> None:
-    control.recv(16)
-    os._exit(0)
-
-
-def _die(arguments: threading.ExceptHookArgs) -> None:
-    """An error that nobody expected: end the process. The supervisor starts it anew, the store is the truth."""
-    get_logger().error("the reporter of commitments ends by an error of its own", exc_info=arguments.exc_value)
-    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,12 @@ import gc
 import json
 import os
 import resource
-import signal
 import socket
-import sys
 import time
 from typing import Any, Final
 
 from gateway.archive.set_up import archives
-from gateway.child import read_settings
+from gateway.child import begin
 from gateway.deliveries import DeliveryClient
 from gateway.log import get_logger
 from gateway.moves.site_drivers import move_drivers
@@ -128,13 +126,8 @@ def _script(configuration: Configuration) -> ScriptClient | None:
 
 def main() -> None:
     """Entry point: `python -I -m scp.worker CONTROL_FD`, settings on standard input."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    control, settings, configuration = begin("scp")
     _allow_descriptors()
-    control = socket.socket(fileno=int(sys.argv[1]))
-    settings = read_settings()
-    configuration = settings.configuration()
-    settings.configure_log(configuration, "scp")
     configure_pynetdicom()
     writer = SpoolWriter(Spool(configuration.state_directory))
     deliveries = DeliveryClient(configuration.state_directory, receives=True)

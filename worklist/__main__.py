@@ -5,16 +5,14 @@ socket, or its end, means stop: what is in the store is complete at any time.
 """
 
 import os
-import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
 
 from gateway import database
 from gateway.archive.rest import OrthancRest
-from gateway.child import Settings, read_settings
+from gateway.child import Settings, begin, end_by_errors, end_with
 from gateway.dicom.character_sets import of_orthanc
 from gateway.forwarding.endpoint import endpoint
 from gateway.log import get_logger
@@ -34,14 +32,9 @@ NICENESS = 5
 
 def main() -> None:
     """Entry point."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    control = socket.socket(fileno=int(sys.argv[1]))
-    threading.excepthook = _die
-    settings = read_settings()
-    configuration = settings.configuration()
-    settings.configure_log(configuration, "worklist")
-    threading.Thread(target=_end_with, args=(control,), daemon=True).start()
+    control, settings, configuration = begin("worklist")
+    end_by_errors("the worklist's process")
+    end_with(control)
     os.nice(NICENESS)
     if configuration.orthanc.worklists.enable and configuration.orthanc.worklists.save_in_orthanc_database:
         get_logger().warning("worklists that Orthanc keeps in its database are not served", option="Worklists")
@@ -91,17 +84,6 @@ def _stable_studies(fd: int | None) -> Callable[[], None]:
             time.sleep(POLL_S)
 
     return wait
-
-
-def _die(arguments: threading.ExceptHookArgs) -> None:
-    """An error that nobody expected: end the process. The supervisor starts it anew, the store is the truth."""
-    get_logger().error("the worklist's process ends by an error of its own", exc_info=arguments.exc_value)
-    os._exit(1)
-
-
-def _end_with(control: socket.socket) -> None:
-    control.recv(16)
-    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,6 @@ sent again after the next start.
 """
 
 import os
-import signal
-import socket
-import sys
 import threading
 import time
 import zoneinfo
@@ -16,7 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 from gateway import database
-from gateway.child import read_settings
+from gateway.child import begin
 from gateway.database import Database, DatabaseError
 from gateway.log import get_logger
 from gateway.options.config import Configuration
@@ -44,12 +41,7 @@ DAY_NS: Final = 24 * 3600 * 10**9
 
 def main() -> None:
     """Entry point."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    control = socket.socket(fileno=int(sys.argv[1]))
-    settings = read_settings()
-    configuration = settings.configuration()
-    settings.configure_log(configuration, "hl7 sender")
+    control, _settings, configuration = begin("hl7 sender")
     section = configuration.gateway.hl7
     if section is None:
         raise SystemExit("DicomGateway.Hl7 is not configured")
