@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from gateway import VERSION
 from gateway.access.passcodes import MAXIMUM_PASSCODE_BYTES, PasscodeHash
 from gateway.checks.configuration import describe
 from gateway.commands import commitment, hl7, mpps, quota, worklist
 from gateway.commands.common import EXIT_WRONG, ConfigurationOption, fail, load
-from gateway.commands.readable import print_table
+from gateway.commands.readable import Listing
 from gateway.deliveries import request_rescan
 from gateway.dicom.part10 import Part10Error, read_meta
 from gateway.modalities import KnownModalities
@@ -104,13 +103,13 @@ def version() -> None:
 def list_queue(configuration: ConfigurationOption) -> None:
     """List what waits for Orthanc or a DICOMweb server (ready) and what was refused (failed)."""
     spool = _spool(configuration)
-    table = Table("state", "name", "bytes", "age", "from", "to", "destination", "reason", box=None)
+    table = Listing("state", "name", "bytes", "age", "from", "to", "destination", "reason")
     for state, folder in (("ready", spool.ready), ("failed", spool.failed)):
         for name in spool.names(folder):
             row = _row(spool, state, folder / name)
             if row is not None:
                 table.add_row(*row)
-    print_table(table)
+    table.print()
 
 
 @queue.command()

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from gateway.printable import printable
 from scp.data_set_sources import Chunks
 from scp.requests import NegotiatedAssociation, RequestSender
 from scp.scu import Event, n_event_report
@@ -43,8 +44,3 @@ def send_report(
         return ""
     said = f": {printable(response.error_comment)}" if response.error_comment else ""
     return f"the requester answers status 0x{response.status:04X}{said}"
-
-
-def printable(text: str) -> str:
-    """What a peer says, without what would move a terminal's cursor."""
-    return "".join(character if character.isprintable() else "?" for character in text)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from gateway.dicom.transfer_syntaxes import IMPLICIT_VR_LITTLE_ENDIAN
 from gateway.options.config import Configuration
 from gateway.options.orthanc import Modality
+from gateway.printable import printable
 from gateway.tls.context import TlsError
 from scp.association_errors import AssociationError
 from scp.connection import connect, name, resolve, secure
@@ -67,7 +68,7 @@ def verify(configuration: Configuration, modality: Modality) -> Iterator[Step]:
         yield Step(f"association: accepted{_of_the_peer(association)} {clock}")
         step = "C-ECHO"
         response = c_echo(association.requests, timeout_s=destination.timeout_s)
-        said = f": {_printable(response.error_comment)}" if response.error_comment else ""
+        said = f": {printable(response.error_comment)}" if response.error_comment else ""
         yield Step(f"C-ECHO: status 0x{response.status:04X}{said} {clock}", ok=response.status == 0)
         association.release()
         yield Step(f"release: {'in order' if association.is_released else 'not in order'} {clock}")
@@ -78,12 +79,7 @@ def verify(configuration: Configuration, modality: Modality) -> Iterator[Step]:
 
 
 def _of_the_peer(association: RequestorAssociation) -> str:
-    version = _printable(association.acceptor.implementation_version_name or "")
+    version = printable(association.acceptor.implementation_version_name or "")
     limit = association.peer_maximum_pdu_bytes
     pdus = f"PDUs of {limit} bytes at most" if limit else "PDUs of any length"
     return f"{f' by {version}' if version else ''}, which takes {pdus}"
-
-
-def _printable(text: str) -> str:
-    """What a peer says, without what would move a terminal's cursor."""
-    return "".join(character if character.isprintable() else "?" for character in text)

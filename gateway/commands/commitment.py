@@ -5,10 +5,9 @@ import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from gateway.commands.common import ConfigurationOption, fail, load, open_database
-from gateway.commands.readable import local_time, print_table
+from gateway.commands.readable import Listing, local_time
 from gateway.options.config import Configuration
 
 if TYPE_CHECKING:
@@ -35,18 +34,8 @@ def list_transactions(
     names = {one.value.replace(" ", "-"): one for one in State}
     if state and state not in names:
         raise fail(f"--state: expected {', '.join(names)}")
-    table = Table(
-        "request",
-        "received",
-        "requester",
-        "transaction",
-        "instances",
-        "failed",
-        "state",
-        "attempts",
-        "next",
-        "last",
-        box=None,
+    table = Listing(
+        "request", "received", "requester", "transaction", "instances", "failed", "state", "attempts", "next", "last"
     )
     with open_database(loaded) as database, database.read() as connection:
         found = store.summaries(connection, state=names.get(state), requester=requester, limit=limit)
@@ -63,7 +52,7 @@ def list_transactions(
             local_time(one.due_at) if one.state is State.PENDING else "",
             one.note,
         )
-    print_table(table)
+    table.print()
 
 
 @app.command()

@@ -4,11 +4,11 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from gateway.commands import hl7_outbox
 from gateway.commands.common import ConfigurationOption, fail, load, open_database
-from gateway.commands.readable import exact_local_time, print_table
+from gateway.commands.readable import Listing, exact_local_time
+from gateway.printable import printable
 
 if TYPE_CHECKING:
     from worklist.hl7.message_log import Entry
@@ -36,7 +36,7 @@ def list_messages(
     wanted = [code.upper() if code != UNANSWERED else "" for code in outcome or []]
     if not set(wanted) <= {"AA", "AE", "AR", ""}:
         raise fail(f"--outcome: expected AA, AE, AR or {UNANSWERED}")
-    table = Table("message", "received", "times", "peer", "sender", "type", "control id", "outcome", "text", box=None)
+    table = Listing("message", "received", "times", "peer", "sender", "type", "control id", "outcome", "text")
     with open_database(loaded) as database, database.read() as connection:
         entries = message_log.latest(connection, limit, outcomes=wanted, sender=sender, control_id=control_id)
     for entry in reversed(entries):
@@ -51,7 +51,7 @@ def list_messages(
             _outcome(entry),
             entry.text,
         )
-    print_table(table)
+    table.print()
 
 
 @app.command()
@@ -79,12 +79,12 @@ def show(
     if entry.times_received > 1:
         print(f"times: {entry.times_received}, last {exact_local_time(entry.last_received_at)}")
     print(f"peer: {entry.peer}")
-    print(f"sender: {_sender(entry)}")
-    print(f"type: {entry.type}")
-    print(f"control id: {entry.control_id}")
+    print(f"sender: {printable(_sender(entry))}")
+    print(f"type: {printable(entry.type)}")
+    print(f"control id: {printable(entry.control_id)}")
     print(f"outcome: {_outcome(entry)}")
     if entry.text:
-        print(f"text: {entry.text}")
+        print(f"text: {printable(entry.text)}")
     default = (section or Hl7Section()).default_character_set
     for title, data in (("as it came", body), ("acknowledgement", acknowledgement)):
         print(f"{title}:")

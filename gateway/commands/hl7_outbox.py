@@ -5,10 +5,10 @@ import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from gateway.commands.common import ConfigurationOption, fail, load, open_database
-from gateway.commands.readable import exact_local_time, print_table, printable
+from gateway.commands.readable import Listing, exact_local_time
+from gateway.printable import printable
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -37,9 +37,7 @@ def list_messages(
     if not set(state or ()) <= {each.value for each in State}:
         raise fail(f"--state: expected {', '.join(State)}")
     states = [State(each) for each in state or ()]
-    table = Table(
-        "message", "changed", "receiver", "item", "status", "state", "sent", "times", "outcome", "text", box=None
-    )
+    table = Listing("message", "changed", "receiver", "item", "status", "state", "sent", "times", "outcome", "text")
     with open_database(loaded) as database, database.read() as connection:
         entries = outbox.latest(connection, limit, receiver=receiver, item=item, states=states)
         counts, known = outbox.counts(connection), receivers.known(connection)
@@ -56,7 +54,7 @@ def list_messages(
             entry.outcome,
             entry.text,
         )
-    print_table(table)
+    table.print()
     for one in known:
         numbers = ", ".join(
             f"{count} {each.value}" for each in State if (count := counts.get((one.name, each.value), 0))

@@ -5,10 +5,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from rich.table import Table
 
 from gateway.commands.common import ConfigurationOption, fail, load, open_database
-from gateway.commands.readable import attribute_lines, local_time, print_table, printable
+from gateway.commands.readable import Listing, attribute_lines, local_time
 from gateway.options.config import Configuration
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def list_steps(
 
     if status and status not in set(StepStatus):
         raise fail(f"--status: expected {', '.join(StepStatus)}")
-    table = Table("step", "status", "from", "station", "modality", "patient", "begun", "changed", "items", box=None)
+    table = Listing("step", "status", "from", "station", "modality", "patient", "begun", "changed", "items")
     with _database(loaded) as database, database.read() as connection:
         wanted = StepStatus(status) if status else None
         for step in reversed(steps.latest(connection, limit, status=wanted, calling_ae_title=calling)):
@@ -45,13 +44,13 @@ def list_steps(
             table.add_row(
                 str(step.id),
                 step.status.value,
-                printable(step.peer.calling_ae_title),
-                *(printable(text_of(step.attributes, tag)) for tag in _COLUMNS),
+                step.peer.calling_ae_title,
+                *(text_of(step.attributes, tag) for tag in _COLUMNS),
                 local_time(step.created_at),
                 local_time(step.changed_at),
                 " ".join(items) or "none",
             )
-    print_table(table)
+    table.print()
 
 
 @app.command()

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from gateway.commands.common import ConfigurationOption, fail, load
-from gateway.commands.readable import print_table
+from gateway.commands.readable import Listing
 from gateway.options.config import Configuration
 from gateway.quotas.accounts import TOTAL
 from gateway.quotas.entries import identifier
@@ -31,13 +30,13 @@ def list_quotas(configuration: ConfigurationOption) -> None:
     from gateway import database
     from gateway.quotas.overview import overview
 
-    table = Table("rule", "source", "instances", "of", "bytes", "of", "leased", "window", box=None)
+    table = Listing("rule", "source", "instances", "of", "bytes", "of", "leased", "window")
     try:
         for line in overview(database.connect(loaded), _rules(loaded)):
             table.add_row(*_row(line))
     except database.DatabaseError as error:
         raise fail(f"cannot read the database: {error}") from error
-    print_table(table)
+    table.print()
 
 
 @app.command()

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.matching.attributes import Attributes, name_of
+from gateway.printable import printable
 
 # Of a table that goes into a file or a pipe.
 COLUMNS: Final = 240
@@ -28,11 +29,6 @@ def attribute_lines(attributes: Attributes, indent: str = "") -> Iterator[str]:
             yield from attribute_lines(item, indent + "    ")
 
 
-def printable(text: str) -> str:
-    """Without what a peer could do to a terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
 def local_time(at: int) -> str:
     """Nanoseconds since 1970, in local time."""
     return datetime.fromtimestamp(at / 10**9).strftime("%Y-%m-%d %H:%M:%S")
@@ -43,6 +39,16 @@ def exact_local_time(at: int) -> str:
     return datetime.fromtimestamp(at / 10**9).astimezone().isoformat(" ", "milliseconds") if at else ""
 
 
-def print_table(table: Table) -> None:
-    """Write it as wide as the terminal. What peers wrote is no markup."""
-    Console(width=None if sys.stdout.isatty() else COLUMNS, markup=False, emoji=False).print(table)
+class Listing:
+    """A table. Whatever peers wrote into it is neither markup nor a command to the terminal."""
+
+    def __init__(self, *columns: str) -> None:
+        self._table = Table(*columns, box=None)
+
+    def add_row(self, *cells: str) -> None:
+        """Add a row with a text for each column."""
+        self._table.add_row(*map(printable, cells))
+
+    def print(self) -> None:
+        """Write it as wide as the terminal."""
+        Console(width=None if sys.stdout.isatty() else COLUMNS, markup=False, emoji=False).print(self._table)

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from gateway.commands.common import ConfigurationOption, fail, load, open_database
-from gateway.commands.readable import attribute_lines, local_time, print_table, printable
+from gateway.commands.readable import Listing, attribute_lines, local_time
 from gateway.dicom.character_sets import of_orthanc
 from gateway.matching.attributes import Attributes
 from gateway.options.config import Configuration
+from gateway.printable import printable
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -53,8 +53,8 @@ def list_items(
         "accession_numbers": [accession] if accession else None,
         "statuses": None if status == "all" else [Status(status)] if status else UNFINISHED,
     }
-    table = Table(
-        "item", "status", "scheduled", "station", "modality", "patient", "name", "accession", "label", "from", box=None
+    table = Listing(
+        "item", "status", "scheduled", "station", "modality", "patient", "name", "accession", "label", "from"
     )
     with _database(loaded) as database:
         found = {item.id: item for item in candidates(database, Selection(**common, patient_name=patient))}
@@ -62,7 +62,7 @@ def list_items(
             found |= {item.id: item for item in candidates(database, Selection(**common, patient_ids=[patient]))}
         for item in found.values():
             table.add_row(*_row(item))
-    print_table(table)
+    table.print()
 
 
 @app.command()
@@ -264,7 +264,10 @@ def _row(item: "Item") -> list[str]:
     return [
         str(item.id),
         item.status.value,
-        *(printable(text) for text in (*texts, keys.accession_number, keys.partition, item.origin)),
+        *texts,
+        keys.accession_number,
+        keys.partition,
+        item.origin,
     ]
 
 
