@@ -10,26 +10,17 @@ from typing import Final
 from pynetdicom.presentation import PresentationContext
 
 from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from scp import item_types
 from scp.associate_request import Role
 
 _PDU_HEADER = struct.Struct(">BxL")
 _PROTOCOL_VERSION: Final = b"\x00\x01\x00\x00"
-_ITEM_HEADER = struct.Struct(">BxH")
 _LENGTH = struct.Struct(">H")
 # PS3.8 table 9-18 up to the name in its only sub-item, the transfer syntax (table 9-19).
 _PRESENTATION_CONTEXT = struct.Struct(">BxHBxBxBxH")
 _AFTER_CONTEXT_LENGTH_BYTES: Final = 8
 
 _ASSOCIATE_AC: Final = 0x02
-_APPLICATION_CONTEXT: Final = 0x10
-_CONTEXT_RESULT: Final = 0x21
-_TRANSFER_SYNTAX: Final = 0x40
-_USER_INFORMATION: Final = 0x50
-_MAXIMUM_LENGTH_RECEIVED: Final = 0x51
-_IMPLEMENTATION_CLASS_UID: Final = 0x52
-_ROLE_SELECTION: Final = 0x54
-_IMPLEMENTATION_VERSION_NAME: Final = 0x55
-_USER_IDENTITY: Final = 0x59
 
 
 def encode(
@@ -47,19 +38,19 @@ def encode(
     for one (PS3.7 D.3.3.7.2).
     """
     user_information = [
-        _item(_MAXIMUM_LENGTH_RECEIVED, struct.pack(">L", maximum_length)),
+        _item(item_types.MAXIMUM_LENGTH_RECEIVED, struct.pack(">L", maximum_length)),
         _IMPLEMENTATION,
         *(_role(uid, role) for uid, role in roles.items()),
     ]
     if identity_response is not None:
-        user_information.append(_item(_USER_IDENTITY, _counted(identity_response)))
+        user_information.append(_item(item_types.USER_IDENTITY_RESPONSE, _counted(identity_response)))
     body = b"".join(
         (
             _PROTOCOL_VERSION,
             repeated,
             _APPLICATION_CONTEXT_NAME,
             *map(_context, contexts),
-            _item(_USER_INFORMATION, b"".join(user_information)),
+            _item(item_types.USER_INFORMATION, b"".join(user_information)),
         )
     )
     return _PDU_HEADER.pack(_ASSOCIATE_AC, len(body)) + body
@@ -70,11 +61,11 @@ def _context(context: PresentationContext) -> bytes:
     name = context.transfer_syntax[0].encode("latin-1")
     return (
         _PRESENTATION_CONTEXT.pack(
-            _CONTEXT_RESULT,
+            item_types.PRESENTATION_CONTEXT_RESULT,
             _AFTER_CONTEXT_LENGTH_BYTES + len(name),
             context.context_id,
             context.result,
-            _TRANSFER_SYNTAX,
+            item_types.TRANSFER_SYNTAX,
             len(name),
         )
         + name
@@ -82,11 +73,11 @@ def _context(context: PresentationContext) -> bytes:
 
 
 def _role(sop_class_uid: str, role: Role) -> bytes:
-    return _item(_ROLE_SELECTION, _counted(sop_class_uid.encode("latin-1")) + bytes((role.scu, role.scp)))
+    return _item(item_types.ROLE_SELECTION, _counted(sop_class_uid.encode("latin-1")) + bytes((role.scu, role.scp)))
 
 
 def _item(item_type: int, content: bytes) -> bytes:
-    return _ITEM_HEADER.pack(item_type, len(content)) + content
+    return item_types.HEADER.pack(item_type, len(content)) + content
 
 
 def _counted(data: bytes) -> bytes:
@@ -94,7 +85,7 @@ def _counted(data: bytes) -> bytes:
 
 
 # PS3.7 annex A.2.1, and D.3.3.2.
-_APPLICATION_CONTEXT_NAME: Final = _item(_APPLICATION_CONTEXT, b"1.2.840.10008.3.1.1.1")
-_IMPLEMENTATION: Final = _item(_IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_CLASS_UID.encode()) + _item(
-    _IMPLEMENTATION_VERSION_NAME, IMPLEMENTATION_VERSION_NAME.encode()
+_APPLICATION_CONTEXT_NAME: Final = _item(item_types.APPLICATION_CONTEXT, b"1.2.840.10008.3.1.1.1")
+_IMPLEMENTATION: Final = _item(item_types.IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_CLASS_UID.encode()) + _item(
+    item_types.IMPLEMENTATION_VERSION_NAME, IMPLEMENTATION_VERSION_NAME.encode()
 )

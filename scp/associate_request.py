@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from scp import item_types
 from scp.pdu_reader import InvalidPdu
 
 # Protocol version, reserved, called and calling AE title, reserved (PS3.8 table 9-11), without the PDU's header.
@@ -18,21 +19,9 @@ _FIXED_FIELDS = struct.Struct(">Hxx16s16s32x")
 # PS3.8 table 9-17: the A-ASSOCIATE-AC repeats these fields as they are, AE titles and reserved bytes.
 _REPEATED: Final = slice(4, _FIXED_FIELDS.size)
 
-# All items and sub-items (PS3.8 9.3.2, PS3.7 annex D.3.3): type, reserved, length of what follows.
-_ITEM_HEADER = struct.Struct(">BxH")
 _LENGTH = struct.Struct(">H")
 _MAXIMUM_LENGTH = struct.Struct(">L")
 
-_PRESENTATION_CONTEXT: Final = 0x20
-_ABSTRACT_SYNTAX: Final = 0x30
-_TRANSFER_SYNTAX: Final = 0x40
-_USER_INFORMATION: Final = 0x50
-_MAXIMUM_LENGTH_RECEIVED: Final = 0x51
-_IMPLEMENTATION_CLASS_UID: Final = 0x52
-_ROLE_SELECTION: Final = 0x54
-_IMPLEMENTATION_VERSION_NAME: Final = 0x55
-_SOP_CLASS_EXTENDED: Final = 0x56
-_USER_IDENTITY: Final = 0x58
 
 # A modality proposes the same again and again. Longer items are decoded each time, so that nobody fills the memory.
 _REMEMBERED_ITEMS: Final = 1024
@@ -95,12 +84,12 @@ def decode(body: bytes) -> AssociateRequest:
     contexts: dict[int, ProposedContext] = {}
     user_information = _UserInformation()
     for item_type, content in _items(body, _FIXED_FIELDS.size):
-        if item_type == _PRESENTATION_CONTEXT:
+        if item_type == item_types.PRESENTATION_CONTEXT:
             context = _context(content)
             if context.context_id in contexts:
                 raise InvalidPdu(f"presentation context ID {context.context_id} is proposed twice")
             contexts[context.context_id] = context
-        elif item_type == _USER_INFORMATION:
+        elif item_type == item_types.USER_INFORMATION:
             user_information.add(content)
     return AssociateRequest(
         protocol_version=version,
@@ -125,23 +114,23 @@ class _UserInformation:
 
     def add(self, item: bytes) -> None:
         for item_type, content in _items(item):
-            if item_type == _MAXIMUM_LENGTH_RECEIVED:
+            if item_type == item_types.MAXIMUM_LENGTH_RECEIVED:
                 if len(content) != _MAXIMUM_LENGTH.size:
                     raise _undecodable(f"maximum length of {len(content)} bytes")
                 (self.maximum_length,) = _MAXIMUM_LENGTH.unpack(content)
-            elif item_type == _IMPLEMENTATION_CLASS_UID:
+            elif item_type == item_types.IMPLEMENTATION_CLASS_UID:
                 self.implementation_class_uid = _text(content)
-            elif item_type == _IMPLEMENTATION_VERSION_NAME:
+            elif item_type == item_types.IMPLEMENTATION_VERSION_NAME:
                 self.implementation_version_name = _text(content)
-            elif item_type == _ROLE_SELECTION:
+            elif item_type == item_types.ROLE_SELECTION:
                 uid, roles = _counted(content)
                 if len(roles) != 2 or max(roles) > 1:
                     raise _undecodable("role selection that is none")
                 self.roles[_text(uid)] = Role(scu=bool(roles[0]), scp=bool(roles[1]))
-            elif item_type == _SOP_CLASS_EXTENDED:
+            elif item_type == item_types.SOP_CLASS_EXTENDED:
                 uid, information = _counted(content)
                 self.sop_class_extended[_text(uid)] = information
-            elif item_type == _USER_IDENTITY:
+            elif item_type == item_types.USER_IDENTITY:
                 self.user_identity = _user_identity(content)
 
 
@@ -166,9 +155,9 @@ def _syntaxes(content: bytes) -> tuple[str | None, tuple[str, ...]]:
     abstract_syntax: str | None = None
     transfer_syntaxes: dict[str, None] = {}
     for item_type, name in _items(content):
-        if item_type == _TRANSFER_SYNTAX and name:
+        if item_type == item_types.TRANSFER_SYNTAX and name:
             transfer_syntaxes[_text(name)] = None
-        elif item_type == _ABSTRACT_SYNTAX:
+        elif item_type == item_types.ABSTRACT_SYNTAX:
             abstract_syntax = _text(name)
     return abstract_syntax, tuple(transfer_syntaxes)
 
@@ -189,10 +178,10 @@ def _items(data: bytes, position: int = 0) -> Iterator[tuple[int, bytes]]:
     """Yield type and content of each item in `data` from `position` on."""
     end = len(data)
     while position < end:
-        start = position + _ITEM_HEADER.size
+        start = position + item_types.HEADER.size
         if start > end:
             raise _undecodable(f"{end - position} bytes that are no item")
-        item_type, length = _ITEM_HEADER.unpack_from(data, position)
+        item_type, length = item_types.HEADER.unpack_from(data, position)
         position = start + length
         if position > end:
             raise _undecodable(f"item of type 0x{item_type:02X} and {length} bytes, {end - start} are left")
