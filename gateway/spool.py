@@ -4,6 +4,7 @@
     spool/ready/               acknowledged, on its way to Orthanc or a DICOMweb server
     spool/delivered/           is there; kept for a minute (Orthanc's index may lose its last commits)
     spool/failed/              was refused for good; NAME.json says why
+    spool/changed/             what a script made of an instance in one of the others; an empty file: nothing
 
 File names are ours (arrival time, process, counter, DICOMweb server if it goes to one), so that `ls` shows the queue in
 its order.
@@ -41,7 +42,7 @@ class SpoolError(Exception):
 
 
 class Spool:
-    """The four folders under a state directory."""
+    """The folders under a state directory."""
 
     def __init__(self, state_directory: Path) -> None:
         self.root = state_directory / "spool"
@@ -49,11 +50,12 @@ class Spool:
         self.ready = self.root / "ready"
         self.delivered = self.root / "delivered"
         self.failed = self.root / "failed"
+        self.changed = self.root / "changed"
 
     def prepare(self) -> None:
         """Create what is missing; refuse a spool that others can read (it holds patient data)."""
         make_private_directory(self.root.parent)
-        for folder in (self.root, self.incoming, self.ready, self.delivered, self.failed):
+        for folder in (self.root, self.incoming, self.ready, self.delivered, self.failed, self.changed):
             make_private_directory(folder)
         fsync_directory(self.root)
         fsync_directory(self.root.parent)
@@ -105,9 +107,14 @@ class Spool:
         return False
 
     def names(self, folder: Path) -> list[str]:
-        """Names of the instances in one of the four folders, oldest first."""
+        """Names of the instances in one of the folders, oldest first."""
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if entry.name.endswith(SUFFIX))
+
+    def leave(self, path: Path) -> None:
+        """Delete what is delivered, and what it was changed into."""
+        path.unlink(missing_ok=True)
+        (self.changed / path.name).unlink(missing_ok=True)
 
     def fail(self, source: Path, note: dict[str, Any]) -> None:
         """Move `source` to `failed`, with `note` (why, when, how often tried) beside it."""

@@ -16,17 +16,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.child import read_settings
+from gateway.child import Settings, read_settings
+from gateway.config import Configuration
 from gateway.deliveries import MAXIMUM_MESSAGE_BYTES, SOCKET_NAME, Result, Wanted
 from gateway.forwarding.barriers import Barriers
 from gateway.forwarding.endpoint import endpoint
 from gateway.forwarding.kept import KeptDeliveries
+from gateway.forwarding.received import ReceivedInstances
 from gateway.forwarding.refused import RefusedInstances
 from gateway.forwarding.routes import Routes
 from gateway.forwarding.set_up import Running, destinations
 from gateway.log import get_logger
 from gateway.modalities_refresh import ModalitiesRefresh
 from gateway.quotas.gate import Gate
+from gateway.script_host.client import ScriptClient
 from gateway.spool import Delivery, Spool
 
 # Sending has time until the next instance is received: receiving comes first.
@@ -148,12 +151,20 @@ def main() -> None:
 
     may_leave = Gate(configuration.state_directory).may_leave if configuration.gateway.quotas.counts else None
     kept = KeptDeliveries(spool, section, may_leave)
-    running = destinations(settings, configuration, spool, on_outcome, kept)
+    received = ReceivedInstances(spool, _script(settings, configuration))
+    running = destinations(settings, configuration, spool, on_outcome, kept, received)
     routes = Routes(
         spool, {title: one.destination for title, one in running.items()}, configuration.server_title, on_outcome
     )
     refused = RefusedInstances(spool)
-    barriers = Barriers(routes.queue_of, spool.ready, refused, receivers=configuration.workers, rescan=routes.rescan)
+    barriers = Barriers(
+        routes.queue_of,
+        spool.ready,
+        refused,
+        receivers=configuration.workers,
+        rescan=routes.rescan,
+        may_change=lambda: settings.is_changed_on_arrival or received.may_change,
+    )
     threads = [threading.Thread(target=loop, daemon=True) for one in running.values() for loop in one.loops]
     for thread in threads:
         thread.start()
@@ -172,6 +183,13 @@ def main() -> None:
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
     os._exit(0)
+
+
+def _script(settings: Settings, configuration: Configuration) -> ScriptClient | None:
+    """Who says what is to be sent. Inside Orthanc it asks itself, of instances of every origin."""
+    if configuration.script is None or settings.in_orthanc:
+        return None
+    return ScriptClient(configuration.state_directory, configuration.gateway.script_options)
 
 
 def _die(arguments: threading.ExceptHookArgs) -> None:

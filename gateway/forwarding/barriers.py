@@ -50,15 +50,18 @@ class Barriers:
         *,
         receivers: int = 0,
         rescan: Callable[[], None] = lambda: None,
+        may_change: Callable[[], bool] = lambda: False,
     ) -> None:
         """`queue_of` a destination. `ready`: the spool's folder; nobody waits for what is elsewhere, which is not
         acknowledged. `receivers`: how many workers there are to be; while one is not connected (it has just started, or
-        we have), what it acknowledges is only found by `rescan`, a look into `ready`."""
+        we have), what it acknowledges is only found by `rescan`, a look into `ready`. `may_change`: whether a script
+        may change identifiers on the way; then anything could match."""
         self._queue_of = queue_of
         self._ready = ready
         self._refused = refused
         self._receivers_expected = receivers
         self._rescan = rescan
+        self._may_change = may_change
         self._lock = threading.Lock()
         # All who are connected, and those of them that receive.
         self._workers: set[socket.socket] = set()
@@ -149,7 +152,8 @@ class Barriers:
             if waits_for is None:  # somebody has not been heard: what is known
                 queue = self._queue_of(barrier.wanted.destination)
                 waits_for = queue.matching(barrier.wanted, self._ready) if queue is not None else {}
-            barrier.missing = [*waits_for.values(), *self._refused.matching(barrier.wanted)]
+            late = [delivery for delivery in waits_for.values() if barrier.wanted.may_be(delivery)]
+            barrier.missing = [*late, *self._refused.matching(barrier.wanted)]
         identifiers: list[tuple[str, ...]] = []
         size = 0
         for delivery in itertools.islice(barrier.missing, start, None):
@@ -166,7 +170,8 @@ class Barriers:
             return
         if barrier.waits_for is None:
             queue = self._queue_of(barrier.wanted.destination)
-            barrier.waits_for = queue.hurry(barrier.wanted, self._ready) if queue is not None else {}
+            wanted = Wanted(destination=barrier.wanted.destination) if self._may_change() else barrier.wanted
+            barrier.waits_for = queue.hurry(wanted, self._ready) if queue is not None else {}
         if not barrier.waits_for:
             barrier.has_ended = True
             if not barrier.lists:

@@ -18,6 +18,7 @@ from gateway.dicom.structure import StructureError
 from gateway.forwarding.identify import read_delivery
 from gateway.forwarding.kept import KeptDeliveries
 from gateway.forwarding.queue import Batching, DeliveryQueue
+from gateway.forwarding.received import NoInstance, ReceivedInstances, Undecided
 from gateway.forwarding.transports import Unreachable
 from gateway.forwarding.verdicts import Judgement, Verdict
 from gateway.log import get_logger
@@ -25,6 +26,7 @@ from gateway.options.gateway import ForwardingSection
 from gateway.spool import Delivery, Spool, move
 
 DIFFERS: Final = "differs from the stored instance"
+DISCARDED: Final = "discarded by the script"
 # When nothing came for so long the modalities make a pause: what they wait for is not slowed down by delivering.
 QUIET_S: Final = 0.01
 
@@ -56,6 +58,7 @@ class Destination:
         section: ForwardingSection,
         on_outcome: OnOutcome,
         kept: KeptDeliveries,
+        received: ReceivedInstances,
         batching: Batching | None = None,
     ) -> None:
         """`name`: for the log."""
@@ -71,6 +74,7 @@ class Destination:
         self._hold_lock = threading.Lock()
         self._stopping = threading.Event()
         self._kept = kept
+        self._received = received
         self._log = get_logger()
 
     def drain(self, deliver: Deliver) -> None:
@@ -78,7 +82,9 @@ class Destination:
         while batch := self.queue.take(self._section.batch_size):
             rest = deque(batch)
             try:
-                deliver(rest)
+                self._decide(rest)
+                if rest:
+                    deliver(rest)
             except Unreachable as error:
                 if self._hold(error):
                     # The way was free until this one: if it is to blame, it must not hold the others again and again.
@@ -88,11 +94,16 @@ class Destination:
                 self._log.error("the spool cannot be read or written", reason=str(error))
                 self._give_back(rest, str(error), self._section.maximum_retry_delay)
 
+    def sent(self, delivery: Delivery) -> Delivery:
+        """What travels instead of a delivery of the batch: itself, or what a script has made of it."""
+        return self._received.sent(delivery)
+
     def do_not_retry(self, path: Path) -> None:
         """Nobody waits for `path` any more: if the attempt that runs right now fails, it was the last."""
         self._unwanted.add(path)
         if self.queue.withdraw(path):  # that attempt failed a moment ago
             self._attempts.pop(path, None)
+            self._received.ended(path, is_delivered=False)
             self._on_outcome(path, "withdrawn", late_reason(path))
         if path not in self.queue:
             self._unwanted.discard(path)
@@ -131,8 +142,9 @@ class Destination:
         delivery = self._identify(path)
         if delivery is None:
             return True
+        sent = self._received.recall(delivery)
         try:
-            answer = is_there(delivery)
+            answer = is_there(sent) if sent is not None else True
         except Unreachable as error:
             self._log.debug("cannot check what was delivered", name=name, reason=str(error))
             return False
@@ -165,6 +177,9 @@ class Destination:
         if judgement.verdict is Verdict.HOLD:
             raise Unreachable(judgement.reason)
         self.way_is_free()
+        self._settle(delivery, judgement)
+
+    def _settle(self, delivery: Delivery, judgement: Judgement) -> None:
         if judgement.verdict is Verdict.RETRY:
             self._retry(delivery, judgement.reason)
         elif judgement.verdict is Verdict.REFUSED:
@@ -188,9 +203,33 @@ class Destination:
         if was_held:
             self._log.warning(f"{self.name} takes instances again", waiting=len(self.queue))
 
+    def _decide(self, batch: deque[Delivery]) -> None:
+        """Have the script say what is to be sent; take out of the batch what is not. Raises Unreachable, OSError."""
+        for _ in range(len(batch)):
+            if self._is_to_be_sent(batch[0]):
+                batch.rotate(-1)
+            else:
+                batch.popleft()
+
+    def _is_to_be_sent(self, delivery: Delivery) -> bool:
+        try:
+            if self._received.decide(delivery) is not None:
+                return True
+            self._settle(delivery, Judgement(Verdict.DELIVERED, DISCARDED))
+        except FileNotFoundError:
+            if delivery.path.exists():
+                raise
+            self.is_gone(delivery)
+        except Undecided as error:
+            self._settle(delivery, Judgement(Verdict.RETRY, str(error)))
+        except NoInstance as error:
+            self._settle(delivery, Judgement(Verdict.REFUSED, str(error)))
+        return False
+
     def _finish(self, delivery: Delivery, result: Result, reason: str) -> None:
         self._attempts.pop(delivery.path, None)
         self._unwanted.discard(delivery.path)
+        self._received.ended(delivery.path, is_delivered=result == "delivered")
         self.queue.done(delivery)
         self._on_outcome(delivery.path, result, reason)
 

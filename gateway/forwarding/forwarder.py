@@ -11,6 +11,7 @@ from gateway.forwarding.comparison import CopyError, is_same_instance
 from gateway.forwarding.destination import DIFFERS, Destination, OnOutcome
 from gateway.forwarding.kept import KeptDeliveries
 from gateway.forwarding.queue import SMALL_BYTES
+from gateway.forwarding.received import ReceivedInstances
 from gateway.forwarding.transports import HttpTransport, Transport
 from gateway.forwarding.verdicts import Judgement, Verdict, judge, judge_batch
 from gateway.options.gateway import ForwardingSection
@@ -36,6 +37,7 @@ class Forwarder(Destination):
         section: ForwardingSection,
         on_outcome: OnOutcome,
         kept: KeptDeliveries,
+        received: ReceivedInstances,
         *,
         is_changed: bool = False,
     ) -> None:
@@ -45,7 +47,7 @@ class Forwarder(Destination):
         """
         if is_changed:
             section = section.model_copy(update={"batch_size": 1})
-        super().__init__("Orthanc", spool, section, on_outcome, kept)
+        super().__init__("Orthanc", spool, section, on_outcome, kept, received)
         self._is_changed = is_changed
 
     def run(self, sender: Sender) -> None:
@@ -64,28 +66,32 @@ class Forwarder(Destination):
     def _deliver(self, sender: Sender, batch: deque[Delivery]) -> None:
         judgements: dict[str, Judgement] = {}
         if len(batch) > 1:
-            body = _zip(batch)
+            body = _zip(map(self.sent, batch))
             reply = sender.small.post(INSTANCES, body, len(body))
             judgements = judge_batch(reply)
             if judgements:
                 self.way_is_free()
         while batch:
             delivery = batch[0]
-            judgement = judgements.get(delivery.orthanc_id)
+            sent = self.sent(delivery)
+            judgement = judgements.get(sent.orthanc_id)
             if judgement is None:
-                judgement = self._post_alone(sender, delivery)
+                judgement = self._post_alone(sender, sent)
+                if judgement is None:
+                    self.is_gone(delivery)
             if judgement is not None and judgement.verdict is Verdict.ALREADY_STORED:
                 self.way_is_free()
                 judgement = (
                     Judgement(Verdict.DELIVERED, judgement.reason)
                     if self._is_changed
-                    else _compared(sender, delivery, judgement)
+                    else _compared(sender, sent, judgement)
                 )
             if judgement is not None:
                 self.conclude(delivery, judgement)
             batch.popleft()
 
     def _post_alone(self, sender: Sender, delivery: Delivery) -> Judgement | None:
+        """None: its file is gone."""
         try:
             with delivery.path.open("rb") as file:
                 if delivery.size <= SMALL_BYTES:
@@ -95,7 +101,6 @@ class Forwarder(Destination):
                 else:
                     reply = sender.http.post(INSTANCES, file, delivery.size)
         except FileNotFoundError:
-            self.is_gone(delivery)
             return None
         return judge(reply)
 

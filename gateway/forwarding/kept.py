@@ -23,7 +23,7 @@ class KeptDeliveries:
     def __init__(self, spool: Spool, section: ForwardingSection, may_leave: MayLeave | None = None) -> None:
         """`may_leave`: with quotas, whether these files may leave the spool; if not, it is asked again."""
         self._may_leave = may_leave
-        self._folder = spool.delivered
+        self._spool = spool
         self._keep_s = section.keep_delivered
         self._keep_bytes = section.keep_delivered_bytes
         self._changed = threading.Condition()
@@ -35,9 +35,9 @@ class KeptDeliveries:
     def take_over(self, delivery: Delivery) -> None:
         """Move a delivered file here, or delete it when nothing is to be kept."""
         if self._may_leave is None and (not self._keep_s or delivery.size > self._keep_bytes):
-            delivery.path.unlink(missing_ok=True)
+            self._spool.leave(delivery.path)
             return
-        target = self._folder / delivery.path.name
+        target = self._spool.delivered / delivery.path.name
         delivery.path.rename(target)
         self.add(target, delivery.size)
 
@@ -71,7 +71,7 @@ class KeptDeliveries:
                 self._keep_on(leaving)
                 continue
             for path, _size in leaving:
-                path.unlink(missing_ok=True)
+                self._spool.leave(path)
 
     def _keep_on(self, leaving: list[tuple[Path, int]]) -> None:
         with self._changed:

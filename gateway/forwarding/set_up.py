@@ -13,6 +13,7 @@ from gateway.forwarding.destination import Destination, OnOutcome
 from gateway.forwarding.endpoint import endpoint
 from gateway.forwarding.forwarder import Forwarder, Sender
 from gateway.forwarding.kept import KeptDeliveries
+from gateway.forwarding.received import ReceivedInstances
 from gateway.forwarding.stow import StowForwarder
 from gateway.forwarding.transports import HttpTransport, PluginTransport, Transport
 from gateway.options.config import Configuration
@@ -32,13 +33,18 @@ class Running:
 
 
 def destinations(
-    settings: Settings, configuration: Configuration, spool: Spool, on_outcome: OnOutcome, kept: KeptDeliveries
+    settings: Settings,
+    configuration: Configuration,
+    spool: Spool,
+    on_outcome: OnOutcome,
+    kept: KeptDeliveries,
+    received: ReceivedInstances,
 ) -> dict[str, Running]:
     """Orthanc, if there is one, and the DICOMweb servers by AE title. Raises ConfigurationError."""
     section = configuration.gateway.forwarding
     running: dict[str, Running] = {}
     if configuration.has_orthanc:
-        orthanc = Forwarder(spool, section, on_outcome, kept, is_changed=settings.is_changed_on_arrival)
+        orthanc = Forwarder(spool, section, on_outcome, kept, received, is_changed=settings.is_changed_on_arrival)
         senders = _senders(settings, configuration)
         transport = HttpTransport(endpoint(settings, configuration))
         running[ORTHANC] = Running(
@@ -46,7 +52,7 @@ def destinations(
         )
     for title, options in configuration.dicom_web_servers.items():
         client = DicomWebClient(title, options, configuration.path)
-        server = StowForwarder(client, spool, section, on_outcome, kept)
+        server = StowForwarder(client, spool, section, on_outcome, kept, received)
         running[title] = Running(server, [server.run] * section.connections, server.check_delivered)
     return running
 

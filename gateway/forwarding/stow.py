@@ -14,6 +14,7 @@ from gateway.dicomweb.errors import DicomWebError
 from gateway.forwarding.destination import DIFFERS, Destination, OnOutcome
 from gateway.forwarding.kept import KeptDeliveries
 from gateway.forwarding.queue import Batching
+from gateway.forwarding.received import ReceivedInstances
 from gateway.forwarding.stow_answer import StowAnswer, parse_answer
 from gateway.forwarding.stow_body import SpoolFileChanged, StowBody
 from gateway.forwarding.stow_comparison import compare
@@ -47,9 +48,10 @@ class StowForwarder(Destination):
         section: ForwardingSection,
         on_outcome: OnOutcome,
         kept: KeptDeliveries,
+        received: ReceivedInstances,
     ) -> None:
         batching = Batching(SHARED_BYTES, BATCH_BYTES, by_study=True)
-        super().__init__(client.title, spool, section, on_outcome, kept, batching)
+        super().__init__(client.title, spool, section, on_outcome, kept, received, batching)
         self._client = client
         self._holdings = Holdings(client)
         self._accept = JSON
@@ -63,17 +65,20 @@ class StowForwarder(Destination):
         self.check(names, lambda delivery: self._has(delivery) is not False)
 
     def _deliver(self, batch: deque[Delivery]) -> None:
-        reply = self._post_together(batch) if len(batch) > 1 else None
+        reply = self._post_together([self.sent(delivery) for delivery in batch]) if len(batch) > 1 else None
         while batch:
             delivery = batch[0]
-            if reply is not None and delivery.sop_instance_uid in reply.judgements:
-                self._conclude(delivery, reply.judgements[delivery.sop_instance_uid], reply.status)
+            uid = self.sent(delivery).sop_instance_uid
+            if reply is not None and uid in reply.judgements:
+                self._conclude(delivery, reply.judgements[uid], reply.status)
             else:
                 self._deliver_alone(delivery)
             batch.popleft()
 
     def _post_together(self, batch: Sequence[Delivery]) -> "_Reply | None":
         """Of instances that are not named in the answer nothing is known: they are to be sent alone."""
+        if len({delivery.study_instance_uid for delivery in batch}) > 1:
+            return None  # a script has made several studies of one
         try:
             reply = self._post(batch)
         except (FileNotFoundError, Part10Error):
@@ -84,15 +89,16 @@ class StowForwarder(Destination):
 
     def _deliver_alone(self, delivery: Delivery) -> None:
         try:
-            reply = self._post([delivery])
+            sent = self.sent(delivery)
+            reply = self._post([sent])
         except FileNotFoundError:
             self.is_gone(delivery)
             return
         except Part10Error as error:
             self.conclude(delivery, Judgement(Verdict.REFUSED, f"no instance that can be delivered: {error}"))
             return
-        judgement = reply.judgements.get(delivery.sop_instance_uid)
-        self._conclude(delivery, judgement or self._judge_unnamed(delivery, reply.status), reply.status)
+        judgement = reply.judgements.get(sent.sop_instance_uid)
+        self._conclude(delivery, judgement or self._judge_unnamed(sent, reply.status), reply.status)
 
     def _judge_unnamed(self, delivery: Delivery, status: int) -> Judgement:
         """An answer that does not name the instance. A success counts, unless the server says that it has it not."""
@@ -106,7 +112,7 @@ class StowForwarder(Destination):
     def _conclude(self, delivery: Delivery, judgement: Judgement, status: int) -> None:
         self.way_is_free()
         if judgement.verdict is not Verdict.DELIVERED:
-            judgement = self._compared(delivery, judgement, status)
+            judgement = self._compared(self.sent(delivery), judgement, status)
         self.conclude(delivery, judgement)
 
     def _compared(self, delivery: Delivery, judgement: Judgement, status: int) -> Judgement:

@@ -17,6 +17,7 @@ class ScriptOptions(Section):
     load_timeout: Limit = 60.0
     filter_timeout: Limit = 10.0
     find_timeout: Limit = 60.0
+    received_instance_timeout: Limit = 60.0
     worklist_timeout: Limit = 60.0
     # Of each step of a move: create, size, each apply.
     move_timeout: Limit = 600.0

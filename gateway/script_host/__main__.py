@@ -54,7 +54,7 @@ def main() -> None:
     alarm = threading.Timer(options.load_timeout, _give_up_loading, (options.load_timeout,))
     alarm.daemon = True
     alarm.start()
-    made = surroundings(settings, configuration, registrations)
+    made = surroundings(settings, configuration, registrations, in_orthanc=settings.in_orthanc)
     try:
         load(script, make_module(made))
     except CannotLoad as error:

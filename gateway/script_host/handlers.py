@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from collections.abc import Callable
 from typing import Any, Final
@@ -13,6 +14,7 @@ from gateway.matching.answers import AnswerEncoder
 from gateway.matching.attributes import Attributes
 from gateway.matching.identifier import read_keys
 from gateway.matching.keys import InvalidQuery, Key
+from gateway.script_host.api.enumerations import ENUMERATIONS
 from gateway.script_host.api.find_matcher import FindMatcher
 from gateway.script_host.api.instance import ORIGIN_DICOM_PROTOCOL, DicomInstance, Origin
 from gateway.script_host.api.queries import (
@@ -28,6 +30,7 @@ from gateway.script_host.registrations import Registration, Registrations
 from gateway.script_host.server import Conversation, Handler, Refused
 
 MAXIMUM_STATUS: Final = 0xFFFF
+RECEIVED_INSTANCE_ACTIONS: Final = ENUMERATIONS["ReceivedInstanceAction"]
 MAXIMUM_SUB_OPERATIONS: Final = 10_000_000
 # Answers of one query that travel in one packet: so many bytes at least, but for the last one.
 ANSWERS_BYTES: Final = 1024 * 1024
@@ -50,6 +53,7 @@ class Handlers:
         """For the server."""
         return {
             Kind.FILTER: self._filter,
+            Kind.RECEIVED_INSTANCE: self._receive,
             Kind.FIND: self._find,
             Kind.WORKLIST: self._find_worklist,
             Kind.MOVE: self._move,
@@ -76,6 +80,32 @@ class Handlers:
         if not isinstance(result, int) or not 0 <= result <= MAXIMUM_STATUS:
             raise Refused(f"the filter returned {result!r:.100}, which is no status")
         conversation.answer({"status": int(result)})
+
+    def _receive(self, conversation: Conversation, packet: Packet) -> None:
+        """As the plugin reads the result: a failure keeps the instance, and what is no other action modifies it."""
+        (function,) = self._registered(Kind.RECEIVED_INSTANCE).functions
+        with mapped(packet.fds[0]) as content:
+            received = bytes(content)
+        try:
+            result = conversation.perform(
+                Kind.RECEIVED_INSTANCE, packet.header["limit"], lambda: function(received, ORIGIN_DICOM_PROTOCOL)
+            )
+        except Refused as error:
+            if error.unavailable:
+                raise
+            result = None  # it is in the log
+        else:
+            if not _is_pair(result):
+                self._log.error("a received-instance callback returned no action and bytes", result=f"{result!r:.100}")
+        if not _is_pair(result) or result[0] == RECEIVED_INSTANCE_ACTIONS["KEEP_AS_IS"]:
+            conversation.answer({"action": "keep"})
+        elif result[0] == RECEIVED_INSTANCE_ACTIONS["DISCARD"]:
+            conversation.answer({"action": "discard"})
+        elif not isinstance(result[1], bytes) or not result[1]:
+            conversation.answer({"no_instance": "the script modifies it, and returns no bytes"})
+        else:
+            _write(packet.fds[1], result[1])
+            conversation.answer({"action": "modify"})
 
     def _find(self, conversation: Conversation, packet: Packet) -> None:
         registration = self._registered(Kind.FIND)
@@ -214,6 +244,20 @@ class Handlers:
             self._log.error("a lookup of storage commitment returned no reason", result=f"{result!r:.100}")
             return PROCESSING_FAILURE
         return FAILURE_REASONS[result]
+
+
+def _is_pair(result: Any) -> bool:
+    return isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], int)
+
+
+def _write(fd: int, content: bytes) -> None:
+    """Raises Refused, when the disk is full for example."""
+    view = memoryview(content)
+    try:
+        while view:
+            view = view[os.write(fd, view) :]
+    except OSError as error:
+        raise Refused(f"what the script returned cannot be written: {error.strerror}", unavailable=True) from error
 
 
 def _move_functions(registration: Registration) -> tuple[Callable[..., Any], ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from gateway.script_host.api.catalogue import NOT_OFFERED, ONLY_IN_ORTHANC
+from gateway.script_host.api.catalogue import CALLED_BY_ORTHANC, NOT_OFFERED, ONLY_IN_ORTHANC
 
 MODULE_NAME = "orthanc"
 
@@ -33,12 +33,13 @@ def names_used(source: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def remarks(names: frozenset[str], offered: frozenset[str]) -> list[str]:
+def remarks(names: frozenset[str], offered: frozenset[str], *, in_orthanc: bool) -> list[str]:
     """A line for each name that does not do here what it does in the plugin. `offered`: what the module has."""
+    only_in_orthanc = ONLY_IN_ORTHANC | (CALLED_BY_ORTHANC if in_orthanc else {})
     found = []
     for name in sorted(names):
-        if name in ONLY_IN_ORTHANC:
-            found.append(f"orthanc.{name} is ignored: it {ONLY_IN_ORTHANC[name]} (DicomGateway.OrthancScripts)")
+        if name in only_in_orthanc:
+            found.append(f"orthanc.{name} is ignored: it {only_in_orthanc[name]} (DicomGateway.OrthancScripts)")
         elif name in NOT_OFFERED:
             found.append(f"orthanc.{name} is not offered; instead: {NOT_OFFERED[name]}")
         elif name not in offered:

@@ -12,10 +12,12 @@ class Kind(Enum):
     """What is called, and how its calls are serialised.
 
     As in Orthanc: filters under one lock, queries under another, worklist queries under a third. Moves have none.
+    Received instances, which Orthanc asks about under the lock of filters, have their own: no C-STORE waits for them.
     Lookups of storage commitment run in Orthanc's jobs engine, two at a time; here one after the other.
     """
 
     FILTER = ("filter", True)
+    RECEIVED_INSTANCE = ("received instance", True)
     FIND = ("find", True)
     WORKLIST = ("worklist", True)
     MOVE = ("move", False)
@@ -34,6 +36,7 @@ class Kind(Enum):
         """How long one call may take, the wait for its turn included."""
         return {
             Kind.FILTER: options.filter_timeout,
+            Kind.RECEIVED_INSTANCE: options.received_instance_timeout,
             Kind.FIND: options.find_timeout,
             Kind.WORKLIST: options.worklist_timeout,
             Kind.MOVE: options.move_timeout,

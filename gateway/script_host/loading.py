@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from gateway.script_host.api.module import OrthancModule
 from gateway.script_host.server import described
@@ -17,6 +18,8 @@ class CannotLoad(Exception):
 def load(path: Path, module: OrthancModule) -> None:
     """Execute `path` with `module` as its `orthanc`. Raises CannotLoad."""
     sys.modules["orthanc"] = module
+    # What Orthanc's own script imports has nothing to do here: it would start a gateway.
+    sys.modules["orthanc_glue"] = ModuleType("orthanc_glue")
     sys.path.insert(0, str(path.parent))
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None or not path.is_file():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import resource
+from pathlib import Path
+from typing import Any
 
 from gateway.child import Settings
 from gateway.dicom.character_sets import of_orthanc
@@ -13,8 +15,10 @@ from gateway.script_host.api.rest import RestApi
 from gateway.script_host.registrations import Registrations
 
 
-def surroundings(settings: Settings, configuration: Configuration, registrations: Registrations) -> Surroundings:
-    """What the module of the script works with."""
+def surroundings(
+    settings: Settings, configuration: Configuration, registrations: Registrations, *, in_orthanc: bool
+) -> Surroundings:
+    """What the module of the script works with. `in_orthanc`: Orthanc's plugin runs the gateway."""
     options = configuration.orthanc
     return Surroundings(
         registrations=registrations,
@@ -22,8 +26,20 @@ def surroundings(settings: Settings, configuration: Configuration, registrations
         content=settings.content,
         default_encoding=of_orthanc(options.default_encoding),
         case_sensitive_pn=options.case_sensitive_pn,
-        is_also_in_orthanc=settings.in_orthanc and configuration.script in configuration.orthanc_scripts,
+        is_also_in_orthanc=_is_also_in_orthanc(settings.content, configuration, in_orthanc=in_orthanc),
+        is_in_orthanc=in_orthanc,
     )
+
+
+def _is_also_in_orthanc(content: dict[str, Any], configuration: Configuration, *, in_orthanc: bool) -> bool:
+    """Whether Orthanc runs the file of the script itself: by the glue, or as the one script of its plugin."""
+    if in_orthanc and configuration.script in configuration.orthanc_scripts:
+        return True
+    section = content.get("Python")  # since plugin 4.1
+    named = [content.get("PythonScript"), section.get("Path") if isinstance(section, dict) else None]
+    # The plugin takes them relative to the working directory, which inside Orthanc is ours too.
+    paths = [Path(name).resolve() for name in named if isinstance(name, str)]
+    return configuration.script in paths
 
 
 def limit_memory(maximum_bytes: int) -> None:

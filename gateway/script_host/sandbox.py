@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.child import Settings, read_settings
+from gateway.config import names_the_glue
 from gateway.script_host import output
 from gateway.script_host.api.errors import NOT_IMPLEMENTED, OrthancException
 from gateway.script_host.api.module import make_module
@@ -87,7 +88,8 @@ def main() -> None:
         raise RuntimeError("there is no script in this configuration")
     limit_memory(configuration.gateway.script_options.maximum_memory)
     registrations = Registrations()
-    made = surroundings(settings, configuration, registrations)
+    in_orthanc = settings.in_orthanc or names_the_glue(settings.content)
+    made = surroundings(settings, configuration, registrations, in_orthanc=in_orthanc)
     module = make_module(replace(made, rest=_ReadingRestApi(made.rest.endpoint)))
     offered = frozenset(vars(module))
     error = ""
@@ -98,14 +100,14 @@ def main() -> None:
     names = [registered.name for kind in registrations.kinds if (registered := registrations.of(kind)) is not None]
     if registrations.on_change is not None:
         names.append("RegisterOnChangeCallback")
-    found: dict[str, Any] = asdict(Inspected(error, sorted(names), _remarks(script, offered)))
+    found: dict[str, Any] = asdict(Inspected(error, sorted(names), _remarks(script, offered, in_orthanc=in_orthanc)))
     os.write(answer, json.dumps(found).encode())
     os._exit(0)
 
 
-def _remarks(script: Path, offered: frozenset[str]) -> list[str]:
+def _remarks(script: Path, offered: frozenset[str], *, in_orthanc: bool) -> list[str]:
     try:
-        return remarks(names_used(script.read_text(encoding="utf-8")), offered)
+        return remarks(names_used(script.read_text(encoding="utf-8")), offered, in_orthanc=in_orthanc)
     except (OSError, SyntaxError, ValueError):
         return []  # loading says it
 

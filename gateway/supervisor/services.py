@@ -15,11 +15,12 @@ def services(settings: Settings, configuration: Configuration, hl7_port: int | N
     made = []
     if configuration.gateway.quotas.counts:
         made.append(Process("quotas", "gateway.quotas", _given(settings.changes_fd)))
+    if configuration.script is not None:
+        # Before the forwarder, and ended after it: the forwarder asks it.
+        made.append(Process("script", "gateway.script_host", _given(settings.events_fd)))
     made.append(Process("forwarder", "gateway.forwarding", _given(settings.post_fd)))
     if configuration.worklist is not None:
         made.append(Process("worklist", "worklist", _given(settings.studies_fd)))
-    if configuration.script is not None:
-        made.append(Process("script", "gateway.script_host", _given(settings.events_fd)))
     if configuration.storage_commitment is not None:
         made.append(Process("storage commitment", "scp.commitment_reporter"))
     if hl7_port is not None:

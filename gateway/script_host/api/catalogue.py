@@ -12,7 +12,6 @@ ONLY_IN_ORTHANC: Final[dict[str, str]] = {
     "RegisterIncomingHttpRequestFilter": "filters requests to Orthanc's HTTP server",
     "RegisterOnStoredInstanceCallback": "is called when Orthanc has stored an instance",
     "RegisterPrivateDictionaryTag": "changes Orthanc's dictionary",
-    "RegisterReceivedInstanceCallback": "is called before Orthanc stores an instance",
     "RegisterRestCallback": "adds routes to Orthanc's HTTP server",
     "RegisterStorageArea": "replaces Orthanc's storage",
     "RegisterStorageArea3": "replaces Orthanc's storage",
@@ -20,6 +19,11 @@ ONLY_IN_ORTHANC: Final[dict[str, str]] = {
     "SetDescription2": "describes the plugin in Orthanc",
     "SetRootUri": "describes the plugin in Orthanc",
     "SetRootUri2": "describes the plugin in Orthanc",
+}
+
+# Likewise, where Orthanc's plugin runs the gateway: it sees what comes by other ways too.
+CALLED_BY_ORTHANC: Final[dict[str, str]] = {
+    "RegisterReceivedInstanceCallback": "is called before Orthanc stores an instance",
 }
 
 _DATABASE: Final = "a script in DicomGateway.OrthancScripts"

@@ -14,7 +14,7 @@ from gateway.dicom.character_sets import CharacterSet
 from gateway.dicom.part10 import Part10Error, find_data_set
 from gateway.log import get_logger
 from gateway.script_host.api import enumerations, queries
-from gateway.script_host.api.catalogue import NOT_OFFERED, ONLY_IN_ORTHANC
+from gateway.script_host.api.catalogue import CALLED_BY_ORTHANC, NOT_OFFERED, ONLY_IN_ORTHANC
 from gateway.script_host.api.create_dicom import create_dicom
 from gateway.script_host.api.dicom_json import JsonOptions, to_json
 from gateway.script_host.api.dictionary import look_up, tag_name
@@ -40,8 +40,10 @@ class Surroundings:
     content: dict[str, Any]
     default_encoding: CharacterSet
     case_sensitive_pn: bool
-    # Whether Orthanc runs the same file too: then its OnChange callback is called there.
+    # Whether Orthanc runs the same file too: then what both could call is called there.
     is_also_in_orthanc: bool = False
+    # Whether Orthanc's plugin runs the gateway: then received instances are its own matter.
+    is_in_orthanc: bool = False
 
 
 class OrthancModule(ModuleType):
@@ -191,19 +193,31 @@ REGISTERING: Final[dict[str, tuple[Kind, int, bool]]] = {
 
 def _registering_functions(surroundings: Surroundings) -> dict[str, Any]:
     functions: dict[str, Any] = {
-        name: _registering(surroundings.registrations, name, *details) for name, details in REGISTERING.items()
+        each: _registering(surroundings.registrations, each, *details) for each, details in REGISTERING.items()
     }
 
     def register_on_change(callback: Callable[..., Any]) -> None:
         _check_callables(callback)
         if surroundings.is_also_in_orthanc:
-            get_logger().info("RegisterOnChangeCallback is ignored here: Orthanc runs this file too")
+            _say_ignored("RegisterOnChangeCallback", "Orthanc runs this file too")
             return
         if surroundings.registrations.on_change is not None:
             raise RuntimeError("Can only register one Python on-changes callback")
         surroundings.registrations.on_change = callback
 
+    name = "RegisterReceivedInstanceCallback"
+    register = _registering(surroundings.registrations, name, Kind.RECEIVED_INSTANCE, 1, False)
+
+    def register_received_instance(callback: Callable[..., Any]) -> None:
+        if surroundings.is_also_in_orthanc:
+            _say_ignored(name, "Orthanc runs this file too")
+        elif surroundings.is_in_orthanc:
+            _ignored(name, CALLED_BY_ORTHANC[name])()
+        else:
+            register(callback)
+
     functions["RegisterOnChangeCallback"] = register_on_change
+    functions[name] = register_received_instance
     return functions
 
 
@@ -225,10 +239,14 @@ def _check_callables(*callbacks: Any) -> None:
 
 def _ignored(name: str, what: str) -> Any:
     def ignore(*_arguments: Any) -> None:
-        get_logger().info(f"{name} is ignored here: it {what} (DicomGateway.OrthancScripts)")
+        _say_ignored(name, f"it {what} (DicomGateway.OrthancScripts)")
 
     ignore.__name__ = name
     return ignore
+
+
+def _say_ignored(name: str, reason: str) -> None:
+    get_logger().info(f"{name} is ignored here: {reason}")
 
 
 def _not_offered(name: str, instead: str) -> Any:

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from gateway.forwarding.forwarder import Forwarder, Sender
 from gateway.forwarding.kept import KeptDeliveries
+from gateway.forwarding.received import ReceivedInstances
 from gateway.forwarding.routes import Routes
 from gateway.forwarding.transports import Endpoint, HttpTransport
 from gateway.options.gateway import ForwardingSection
@@ -41,7 +42,9 @@ class Forwarding:
         options = {"MinimumRetryDelay": 0.02, "MaximumRetryDelay": 0.5, **section}
         validated = ForwardingSection.model_validate(options)
         self._kept = KeptDeliveries(self.spool, validated)
-        self.forwarder = Forwarder(self.spool, validated, self._on_outcome, self._kept)
+        self.forwarder = Forwarder(
+            self.spool, validated, self._on_outcome, self._kept, ReceivedInstances(self.spool, None)
+        )
         self.routes = Routes(self.spool, {ORTHANC: self.forwarder}, lambda _title: None, self._on_outcome)
         where = Endpoint(server.url, timeout_s=timeout_s)
         self.transport = HttpTransport(where)

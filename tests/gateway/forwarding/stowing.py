@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from gateway.dicomweb.client import DicomWebClient
 from gateway.forwarding.kept import KeptDeliveries
+from gateway.forwarding.received import ReceivedInstances
 from gateway.forwarding.routes import Routes
 from gateway.forwarding.stow import StowForwarder
 from gateway.options.dicomweb import DicomWebServerSection
@@ -42,6 +43,7 @@ class Stowing:
                 options,
                 self._on_outcome,
                 self._kept,
+                ReceivedInstances(self.spool, None),
             )
             for title, entry in servers.items()
         }
