@@ -129,6 +129,7 @@ class Gateway:
             "base_directory": str(self._base_directory),
             "authorization": self._authorization,
             "is_changed_on_arrival": CALLBACKS.change_received,
+            "is_script_in_orthanc": CALLBACKS.runs_gateway_script,
         }
         lends_posts = self._may_lend_posts()
         delay = FIRST_RESTART_DELAY_S

@@ -80,6 +80,11 @@ class Callbacks:
         """Whether a script may change what Orthanc stores."""
         return any(name == "RegisterReceivedInstanceCallback" for name, _where in self._registered)
 
+    @property
+    def runs_gateway_script(self):
+        """Whether the file that the gateway runs is loaded here too."""
+        return _is_loaded(self._gateway_script)
+
     def why_not_to_post(self):
         """Which callbacks make it unsafe to post in-process, "" if none; from then on none of them is taken."""
         found = [f"{name} in {where}" for name, where in self._registered if name in CALLED_UNDER_A_LOCK]
@@ -156,7 +161,7 @@ def load_all(paths):
 
 
 def _load(path):
-    if any(_same_file(getattr(module, "__file__", None), path) for module in tuple(sys.modules.values())):
+    if _is_loaded(path):
         orthanc.LogWarning(f"DICOM gateway: {path} (DicomGateway.OrthancScripts) is loaded already")
         return
     name, folder = _free_name(path), str(path.parent)
@@ -173,6 +178,10 @@ def _load(path):
     except BaseException:
         del sys.modules[name]
         raise
+
+
+def _is_loaded(path):
+    return any(_same_file(getattr(module, "__file__", None), path) for module in tuple(sys.modules.values()))
 
 
 def _free_name(path):

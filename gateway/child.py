@@ -38,6 +38,8 @@ class Settings:
     events_fd: int | None = None
     # Inside Orthanc a script may change what is posted before it is stored (RegisterReceivedInstanceCallback).
     is_changed_on_arrival: bool = False
+    # The file `Script` is loaded inside Orthanc too, by whatever way.
+    is_script_in_orthanc: bool = False
 
     @property
     def in_orthanc(self) -> bool:

@@ -26,13 +26,13 @@ def surroundings(
         content=settings.content,
         default_encoding=of_orthanc(options.default_encoding),
         case_sensitive_pn=options.case_sensitive_pn,
-        is_also_in_orthanc=_is_also_in_orthanc(settings.content, configuration, in_orthanc=in_orthanc),
+        is_also_in_orthanc=settings.is_script_in_orthanc or _names_twice(settings.content, configuration, in_orthanc),
         is_in_orthanc=in_orthanc,
     )
 
 
-def _is_also_in_orthanc(content: dict[str, Any], configuration: Configuration, *, in_orthanc: bool) -> bool:
-    """Whether Orthanc runs the file of the script itself: by the glue, or as the one script of its plugin."""
+def _names_twice(content: dict[str, Any], configuration: Configuration, in_orthanc: bool) -> bool:
+    """Whether the configuration has Orthanc run the file of the script: by the glue, or as its plugin's one script."""
     if in_orthanc and configuration.script in configuration.orthanc_scripts:
         return True
     section = content.get("Python")  # since plugin 4.1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -76,26 +76,26 @@ REGISTERS: Final = {
 }
 
 
-@pytest.fixture(scope="module", params=["OrthancScripts", "PythonScript"])
+@pytest.fixture(scope="module", params=["OrthancScripts", "PythonScript", "import"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
-    """An Orthanc that runs the file of the gateway's script too: by the glue, or as its own script, importing it."""
+    """An Orthanc that runs the file of the gateway's script too: by the glue, as its own script that imports
+    the glue, or because another one imports it."""
     directory = tmp_path_factory.mktemp("both")
     script = directory / "both.py"
     text = SCRIPT.format(calls=str(directory / "calls"))
-    section = {"Script": str(script), "Workers": 1}
-    if request.param == "PythonScript":
-        script.write_text(IMPORTS_THE_GLUE + text)
-        made = Orthanc(
-            directory,
-            gateway=True,
-            PythonScript=str(script),
-            DicomAlwaysAllowFind=True,
-            DicomGateway=section,
-        )
-    else:
-        script.write_text(text)
+    section: dict[str, Any] = {"Script": str(script), "Workers": 1}
+    options: dict[str, Any] = {"DicomAlwaysAllowFind": True, "DicomGateway": section}
+    if request.param == "OrthancScripts":
         section["OrthancScripts"] = [str(script)]
-        made = Orthanc(directory, gateway=True, DicomAlwaysAllowFind=True, DicomGateway=section)
+    elif request.param == "PythonScript":
+        text = IMPORTS_THE_GLUE + text
+        options["PythonScript"] = str(script)
+    else:
+        importing = directory / "importing.py"
+        importing.write_text(f"import sys\nsys.path.append({str(directory)!r})\nimport both\n")
+        section["OrthancScripts"] = [str(importing)]
+    script.write_text(text)
+    made = Orthanc(directory, gateway=True, **options)
     try:
         made.start()
         process_of(made, "gateway.script_host")
