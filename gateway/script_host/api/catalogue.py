@@ -44,7 +44,6 @@ NOT_OFFERED: Final[dict[str, str]] = {
     "CreateImageFromBuffer": _IMAGES,
     "CreateKeysValuesIterator": _QUEUES,
     "CreateMemoryBuffer": "bytes",
-    "DecodeDicomImage": "CreateDicomInstance and GetInstanceDecodedFrame",
     "DeleteKeyValue": _QUEUES,
     "DequeueValue": _QUEUES,
     "EmitAuditLog": _DATABASE,

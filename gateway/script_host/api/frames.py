@@ -97,13 +97,15 @@ def raw_frame(file: DicomFile, index: int) -> bytes:
 
 
 def decoded_frame(file: DicomFile, index: int) -> Image:
-    """A frame, decompressed, colors as RGB. Raises OrthancException for what pydicom cannot decode here."""
+    """A frame, decompressed, colors as RGB. Raises OrthancException for what cannot be decoded."""
     _check(file, index)
     # Imported here: most scripts decode nothing, and NumPy takes a while.
     from pydicom.pixels.utils import pixel_array
 
     try:
         pixels = pixel_array(file.data_set, index=index)
+        if file.data_set.get("PhotometricInterpretation") == "PALETTE COLOR":
+            pixels = _colored(pixels, file)
     except Exception as error:  # decoders raise whatever they like about data from outside
         raise OrthancException(INTERNAL_ERROR[0], f"{INTERNAL_ERROR[1]}: {error}") from error
     formats = {
@@ -122,6 +124,14 @@ def decoded_frame(file: DicomFile, index: int) -> Image:
         pixels = pixels * 255  # as Orthanc shows them
     height, width = pixels.shape[:2]
     return Image(int(width), int(height), wanted, pixels.astype(pixels.dtype.newbyteorder("<")).tobytes())
+
+
+def _colored(pixels: Any, file: DicomFile) -> Any:
+    """The colors of a palette (PS3.3 C.7.6.3.1.5): 8 bits of each, as in Orthanc."""
+    from pydicom.pixels.processing import apply_color_lut
+
+    colors = apply_color_lut(pixels, file.data_set)
+    return (colors >> 8).astype("u1") if colors.dtype.itemsize == 2 else colors
 
 
 def _check(file: DicomFile, index: int) -> int:

@@ -138,6 +138,7 @@ def _dicom_functions(surroundings: Surroundings) -> dict[str, Any]:
         "CreateDicom2": create_2,
         "CreateDicomInstance": DicomInstance,
         "CreateFindMatcher": create_find_matcher,
+        "DecodeDicomImage": lambda buffer, frameIndex: DicomInstance(buffer).GetInstanceDecodedFrame(frameIndex),
         "DicomBufferToJson": to_json_text,
         "GetTagName": lambda group, element, _private_creator: tag_name(group << 16 | element),
         "LookupDictionary": look_up,
