@@ -25,6 +25,7 @@ from gateway.script_host.api.rest import RestApi
 from gateway.script_host.registrations import Registrations
 from tests.support.orthanc import PYTHON_PLUGIN, Orthanc
 from tests.support.processes import wait_until
+from tests.test_docs import SCRIPTS, rows, section
 
 STUB: Final = Path(__file__).parents[3] / "gateway" / "script_host" / "orthanc.pyi"
 
@@ -69,6 +70,38 @@ CREATED: Final = (
     ({"Nothing": "like this"}, 0),
     ({"PatientID": 5}, 0),
 )
+# Functions that came with plugins 4.1 to 7.1, or with newer SDKs.
+SINCE_4_0: Final = {
+    "AcknowledgeQueueValue",
+    "CreateDicom2",
+    "CreateKeysValuesIterator",
+    "DeleteKeyValue",
+    "DequeueValue",
+    "EmitAuditLog",
+    "EnqueueValue",
+    "ExtendOrthancExplorer2",
+    "GetAttachmentCustomData",
+    "GetDatabaseServerIdentifier",
+    "GetKeyValue",
+    "GetQueueSize",
+    "LoadDicomInstance",
+    "LogMessage",
+    "RegisterFindCallback2",
+    "RegisterMoveCallback2",
+    "RegisterMoveCallback3",
+    "RegisterStorageArea3",
+    "RegisterStorageCommitmentScpCallback",
+    "RegisterStorageCommitmentScpCallback2",
+    "RegisterWorklistCallback2",
+    "ReserveQueueValue",
+    "SetAttachmentCustomData",
+    "SetCurrentThreadName",
+    "SetDescription2",
+    "SetMetricsIntegerValue",
+    "SetRootUri2",
+    "SetStableStatus",
+    "StoreKeyValue",
+}
 # Of the file MR_small.dcm.
 MATCHED: Final = (
     {"PatientName": "CompressedSamples*"},
@@ -184,7 +217,11 @@ def on_change(change, level, resource):
         names = {{name: dict((k, v) for k, v in vars(value).items() if isinstance(v, int)) for name, value in
                  vars(orthanc).items() if isinstance(value, type)}}
         with open({str(directory / "said")!r}, "w") as file:
-            json.dump({{"said": said, "names": dir(orthanc), "classes": names}}, file)
+            methods = {{name: [method for method in dir(value) if callable(getattr(value, method)) and method[0] != "_"]
+                       for name, value in vars(orthanc).items() if isinstance(value, type)}}
+            functions = [name for name in dir(orthanc) if type(getattr(orthanc, name)) is type(dir)]
+            json.dump({{"said": said, "names": dir(orthanc), "classes": names, "methods": methods,
+                       "functions": functions}}, file)
         open({str(directory / "done")!r}, "w").close()
 
 orthanc.RegisterOnChangeCallback(on_change)
@@ -240,6 +277,32 @@ def test_every_name_of_the_plugin_is_there_or_is_said_not_to_be(plugin: dict[str
     # Objects that come of functions which are not offered, or of callbacks that Orthanc calls.
     objects = {"DicomWebNode", "Job", "Peers", "RestOutput", "ServerChunkedRequestReader", "StorageArea"}
     assert names - set(vars(module())) == objects
+
+
+def test_every_function_of_the_plugin_stands_in_the_documentation(plugin: dict[str, Any]) -> None:
+    described = {row[0].strip("`") for row in rows(section(SCRIPTS, "### Functions"))}
+    assert len(plugin["functions"]) > 70
+    assert set(plugin["functions"]) <= described
+    assert described - set(plugin["functions"]) == SINCE_4_0
+
+
+def test_objects_have_the_plugins_methods(plugin: dict[str, Any]) -> None:
+    ours = vars(module())
+    for name in (
+        "DicomInstance",
+        "FindAnswers",
+        "FindMatcher",
+        "FindQuery",
+        "Image",
+        "WorklistAnswers",
+        "WorklistQuery",
+    ):
+        assert plugin["methods"][name]
+        assert set(plugin["methods"][name]) <= set(dir(ours[name]))
+    assert {"GetConnectionRemoteAet", "GetConnectionRemoteIp", "GetConnectionCalledAet"} <= set(
+        dir(ours["DicomConnection"])
+    )
+    assert "IsMatch" in dir(ours["FindMatcher"])  # its name since plugin 4.1
 
 
 def test_enumerations_have_the_plugins_values(plugin: dict[str, Any]) -> None:
