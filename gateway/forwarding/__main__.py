@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.child import Settings, read_settings
-from gateway.config import Configuration
 from gateway.deliveries import MAXIMUM_MESSAGE_BYTES, SOCKET_NAME, Result, Wanted
 from gateway.forwarding.barriers import Barriers
 from gateway.forwarding.endpoint import endpoint
@@ -28,6 +27,7 @@ from gateway.forwarding.routes import Routes
 from gateway.forwarding.set_up import Running, destinations
 from gateway.log import get_logger
 from gateway.modalities_refresh import ModalitiesRefresh
+from gateway.options.config import Configuration
 from gateway.quotas.gate import Gate
 from gateway.script_host.client import ScriptClient
 from gateway.spool import Delivery, Spool

@@ -12,15 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from gateway.dicom.part10 import Part10Error
+from gateway.dicom.structure import StructureError
 from gateway.durable import fsync_directory
 from gateway.forwarding.identify import read_delivery
 from gateway.forwarding.transports import Unreachable
 from gateway.log import get_logger
-from gateway.part10 import Part10Error
 from gateway.script_host.client import ScriptClient, ScriptFailed, ScriptUnavailable
 from gateway.script_host.kinds import Kind
 from gateway.spool import FILE_MODE, SUFFIX, Delivery, Spool
-from gateway.structure import StructureError
 
 UNFINISHED: Final = ".part"
 

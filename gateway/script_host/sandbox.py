@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.child import Settings, read_settings
-from gateway.config import names_the_glue
+from gateway.options.config import names_the_glue
 from gateway.script_host import output
 from gateway.script_host.api.errors import NOT_IMPLEMENTED, OrthancException
 from gateway.script_host.api.module import make_module
