@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -16,10 +18,10 @@ from tests.conftest import MakeGateway
 def said(make_gateway: MakeGateway, tmp_path: Path):  # type: ignore[no-untyped-def]
     """What check says of a script with this text, line by line."""
 
-    def check(text: str, **options: float) -> list[str]:
+    def check(text: str, of_orthanc: Mapping[str, str] = MappingProxyType({}), **options: float) -> list[str]:
         script = tmp_path / "mine.py"
         script.write_text(text)
-        gateway = make_gateway(DicomGateway={"Script": str(script), "ScriptOptions": options})
+        gateway = make_gateway(DicomGateway={"Script": str(script), "ScriptOptions": options}, **of_orthanc)
         gateway.write_configuration()
         command = [sys.executable, "-m", "gateway.cli", "check", str(gateway.file)]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -52,6 +54,22 @@ o.RegisterOnChangeCallback(print)
         " (DicomGateway.OrthancScripts)",
         "orthanc.SetGlobalProperty is not offered; instead: a script in DicomGateway.OrthancScripts",
     ]
+
+
+RECEIVES = "import orthanc\northanc.RegisterReceivedInstanceCallback(print)\n"
+
+
+def test_check_says_who_calls_the_callback_of_received_instances(said, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (alone,) = said(RECEIVES)
+    assert alone.endswith("mine.py: RegisterReceivedInstanceCallback")
+    of_glue = said(RECEIVES, {"PythonScript": "/opt/dicom-gateway/orthanc_glue.py"})
+    assert of_glue[0].endswith("mine.py: registers no callback that is called here")
+    assert of_glue[1].endswith(
+        "orthanc.RegisterReceivedInstanceCallback is ignored: it is called before Orthanc stores an instance"
+        " (DicomGateway.OrthancScripts)"
+    )
+    for own in ({"PythonScript": str(tmp_path / "mine.py")}, {"Python": {"Path": str(tmp_path / "mine.py")}}):
+        assert said(RECEIVES, own)[0].endswith("mine.py: registers no callback that is called here")
 
 
 @pytest.mark.parametrize(

@@ -159,8 +159,8 @@ def test_instances_are_kept_modified_and_discarded(
     assert reasons[:3] == ["the script modifies it, and returns no bytes"] * 3
     assert reasons[3].startswith("what the script returned is no DICOM instance")
     # Changes leave the spool with their instances.
+    wait_until(lambda: held(gateway)["delivered"] == [], TIMEOUT_S, lambda: str(held(gateway)))
     wait_until(lambda: changes(gateway) == [], TIMEOUT_S, lambda: str(changes(gateway)))
-    assert held(gateway)["delivered"] == []
 
 
 AT_RANDOM: Final = """
