@@ -127,6 +127,12 @@ def test_answers_are_bounded() -> None:
         get(client(server.url))
 
 
+def test_who_is_not_there_is_told_in_few_words() -> None:
+    ours = client(f"http://127.0.0.1:{free_port()}", Attempts=1)
+    with pytest.raises(ServerUnreachable, match=r"^no answer to GET /studies: Failed to establish .*refused$"):
+        get(ours)
+
+
 def test_silence_comes_to_an_end() -> None:
     over = threading.Event()
 
