@@ -72,7 +72,8 @@ def describe(settings: Settings, configuration: Configuration) -> Iterator[Line]
     if configuration.has_orthanc:
         yield _reach_orthanc(settings, configuration)
     else:
-        yield Line(f"there is no Orthanc: {configuration.orthanc.dicom_aet} answers C-ECHO and worklist queries only")
+        services = "C-ECHO" if configuration.gateway.worklist is None else "C-ECHO, worklist queries and MPPS"
+        yield Line(f"there is no Orthanc: {configuration.orthanc.dicom_aet} answers {services} only")
 
 
 def without_effect(content: Mapping[str, Any]) -> list[tuple[str, str]]:
