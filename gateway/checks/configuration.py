@@ -72,7 +72,7 @@ def describe(settings: Settings, configuration: Configuration) -> Iterator[Line]
     if configuration.has_orthanc:
         yield _reach_orthanc(settings, configuration)
     else:
-        services = "C-ECHO" if configuration.gateway.worklist is None else "C-ECHO, worklist queries and MPPS"
+        services = "C-ECHO" if configuration.worklist is None else "C-ECHO, worklist queries and MPPS"
         yield Line(f"there is no Orthanc: {configuration.orthanc.dicom_aet} answers {services} only")
 
 

@@ -11,9 +11,9 @@ from urllib.parse import unquote
 import certifi
 import urllib3
 
+from gateway.dicomweb.deadlines import BoundedPool, BoundedTlsPool
 from gateway.options.dicomweb import DicomWebServerSection
 from gateway.options.orthanc_json import ConfigurationError
-from gateway.dicomweb.deadlines import BoundedPool, BoundedTlsPool
 
 # http.client reads a streamed body in pieces of this size; its own 16 KiB cost a system call each.
 STREAM_BLOCK_BYTES: Final = 512 * 1024

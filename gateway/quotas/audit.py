@@ -23,9 +23,7 @@ from gateway.quotas.entries import identifier, read_entry, source_of
 from gateway.quotas.holdings import Held, Holdings
 from gateway.quotas.ledger import Ledger
 from gateway.quotas.rules import QUEUE_LENGTH, Rule
-from gateway.spool import Spool
 from gateway.spool import ORTHANC, Spool, destination_of
-from gateway.dicom.structure import StructureError
 
 PAGE: Final = 1000
 COMPARE_INTERVAL_S: Final = 300.0

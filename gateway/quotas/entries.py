@@ -12,7 +12,6 @@ from gateway.dicom.part10 import FileMeta, orthanc_id, read_meta
 from gateway.dicom.structure import check_structure
 from gateway.quotas.rules import Source, host_of
 from gateway.spool import ORTHANC, destination_of
-from gateway.dicom.structure import check_structure
 
 _READ_BYTES: Final = 1024 * 1024
 # Before the AE title of a DICOMweb server; no identifier of Orthanc begins so.
