@@ -127,6 +127,9 @@ class GetOperation(QuestionOperation):
             answer = uncounted(error)
         except AssociationError as error:
             answer = Answer(Status.RETRIEVE_CANCELLED, f"the requester has gone: {error}")
+        except Exception:  # a driver may be a class of the site; C-MOVE has the same boundary in Mover
+            self._responder.log.exception("C-GET ended by an error of the gateway or of a driver")
+            answer = Answer(Status.RETRIEVE_UNABLE, "error of the gateway")
         seconds = round(time.monotonic() - started, 3)
         self._tally.log(self._responder.log, "C-GET", answer, query_level=level, seconds=seconds)
         self._responder.end(self._tally, answer)

@@ -60,6 +60,7 @@ class Reservation:
     source: Source
     rules: tuple[Rule, ...]
     name: str = ""
+    place: str = ""
     bytes: int = 0
     amounts: list[tuple[Account, Amount]] = field(default_factory=list)
     exhausted: Limit | None = None
@@ -160,7 +161,9 @@ class QuotaOfInstance(Policy):
         if reservation is None:
             return None
         file, client = instance.file, self._quotas.client
-        reservation.name, reservation.bytes = file.ready_path.name, file.data_set_length
+        name = file.ready_path.name
+        reservation.name, reservation.bytes = entries.identifier(name), file.data_set_length
+        reservation.place = entries.place(name, instance.orthanc_id)
         try:
             limit = reservation.exhausted or _reserve(client, instance, reservation)
             if limit is None:
@@ -227,7 +230,7 @@ def _entry(instance: "IncomingInstance", reservation: Reservation) -> Entry:
         study=entries.identifier(instance.header.study_instance_uid),
         digest=instance.digest.hexdigest() if instance.digest is not None else "",
         bytes=reservation.bytes,
-        orthanc_id=instance.orthanc_id,
+        orthanc_id=reservation.place,
         accepted_at=time.time_ns(),
     )
 

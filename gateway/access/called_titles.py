@@ -26,6 +26,8 @@ _OPTIONS: Final[Mapping[Verb, tuple[str, str | None]]] = {
 OF_ORTHANC: Final = frozenset(
     {Verb.STORE, Verb.FIND, Verb.GET, Verb.MOVE, Verb.STORAGE_COMMITMENT, Verb.STORAGE_COMMITMENT_REPORT}
 )
+# What a class of the site does (DicomGateway.MoveDrivers), for whatever title it has been named.
+OF_MOVE_DRIVERS: Final = frozenset({Verb.GET, Verb.MOVE})
 NO_ORTHANC: Final = "DicomGateway.Orthanc, or another called AE title: this gateway has no Orthanc"
 
 
@@ -39,12 +41,14 @@ class CalledTitles:
         self._servers = {
             title: _Permissions(section, configuration) for title, section in configuration.dicom_web_servers.items()
         }
+        self._driven = frozenset(map(configuration.title_key, configuration.gateway.move_drivers))
 
     def reject(self, calling: str, called: str, address: str) -> Rejection | None:
-        """See Admission. Titles of servers are called rightly, whatever DicomCheckCalledAet says."""
+        """See Admission. Titles of servers and move drivers are called rightly, whatever DicomCheckCalledAet says."""
         title = self._configuration.server_title(called)
         if title is None or not is_ae_title(calling):
-            return self._admission.reject(calling, called, address)
+            own = self._configuration.orthanc.dicom_aet
+            return self._admission.reject(calling, own if self._is_driven(called) else called, address)
         if self.permitted(calling, called, address):
             return None
         return Rejection(
@@ -57,21 +61,29 @@ class CalledTitles:
         """What this peer may do with whom it has called."""
         title = self._configuration.server_title(called)
         if title is None:
-            verbs = self._admission.permitted(calling, address)
-            return verbs if self._configuration.has_orthanc else verbs - OF_ORTHANC
+            return self._admission.permitted(calling, address) - self._missing(called)
         return self._servers[title].permitted(calling, self._admission.known(calling, address))
 
     def option_for(self, calling: str, called: str, address: str, verb: Verb) -> str:
         """See Admission."""
         title = self._configuration.server_title(called)
         if title is None:
-            is_missing = not self._configuration.has_orthanc and verb in OF_ORTHANC
+            is_missing = verb in self._missing(called)
             return NO_ORTHANC if is_missing else self._admission.option_for(calling, address, verb)
         if verb not in _OPTIONS:
             return f"the AE title {self._configuration.orthanc.dicom_aet}: DICOMweb has no such service"
         if verb not in self._servers[title].allowed:
             return f"DicomGateway.DicomWebServers.{title}.{_OPTIONS[verb][0]}"
         return self._server_option(title, calling, address, verb)
+
+    def _is_driven(self, called: str) -> bool:
+        return self._configuration.title_key(called) in self._driven
+
+    def _missing(self, called: str) -> frozenset[Verb]:
+        """What nobody does for those who call this title, which is no server's."""
+        if self._configuration.has_orthanc:
+            return frozenset()
+        return OF_ORTHANC - OF_MOVE_DRIVERS if self._is_driven(called) else OF_ORTHANC
 
     def _server_option(self, title: str, calling: str, address: str, verb: Verb | None = None) -> str:
         prefix = f"DicomGateway.DicomWebServers.{title}"

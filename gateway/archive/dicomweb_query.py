@@ -63,7 +63,8 @@ _NOT_SENT_VRS: Final = frozenset(("SQ", "OB", "OW", "UN"))
 
 # So that not everything is found.
 MINIMUM_LITERAL_CHARACTERS: Final = 2
-_QUOTED: Final = re.compile(f"[^0-9A-Za-z._~{re.escape(UNQUOTED)}-]+")
+_LOOSE: Final = re.compile(f"(?:[^0-9A-Za-z._~{re.escape(UNQUOTED)}-]|[?])+")
+INCLUDE_FIELD: Final = "includefield"
 # PS3.5 9.1, with some tolerance.
 _SEGMENT: Final = re.compile(r"[0-9A-Za-z._-]{1,64}")
 
@@ -175,7 +176,7 @@ class QueryPlan:
 
     def _parameters(self, in_path: frozenset[int]) -> Iterator[Parameters]:
         keys = [key for key in self.keys if not key.is_universal and key.tag not in in_path]
-        fields = [("includefield", field) for field in self._include_fields()]
+        fields = [(INCLUDE_FIELD, field) for field in self._include_fields()]
         for parameters in self._combinations(keys, is_scoped=bool(in_path)):
             yield [*parameters, *fields]
 
@@ -213,19 +214,16 @@ class QueryPlan:
 
 
 def loosened(parameters: Parameters) -> Parameters | None:
-    """The same search for servers that take quoted characters literally (Orthanc 1.10.1): with wildcards for them.
+    """The same search for servers that take quoted characters literally, and for which `?` is a byte of UTF-8
+    (Orthanc 1.10.1): with the wildcard `*` for both.
 
-    None if it would be the same, or would find too much.
+    None if it would be the same, or nothing were left that keeps it from finding everything.
     """
-    loose = [(name, _QUOTED.sub("*", value)) for name, value in parameters]
+    loose = [(name, _LOOSE.sub("*", value)) for name, value in parameters]
     if loose == list(parameters):
         return None
-    literal = (
-        value.replace("*", "").replace("?", "")
-        for (_name, value), old in zip(loose, parameters, strict=True)
-        if value != old[1]
-    )
-    return loose if all(len(value) >= MINIMUM_LITERAL_CHARACTERS for value in literal) else None
+    literal = (value.replace("*", "") for name, value in loose if name != INCLUDE_FIELD)
+    return loose if any(len(value) >= MINIMUM_LITERAL_CHARACTERS for value in literal) else None
 
 
 def is_path_segment(uid: str) -> bool:

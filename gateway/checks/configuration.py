@@ -72,7 +72,8 @@ def describe(settings: Settings, configuration: Configuration) -> Iterator[Line]
     if configuration.has_orthanc:
         yield _reach_orthanc(settings, configuration)
     else:
-        yield Line(f"there is no Orthanc: {configuration.orthanc.dicom_aet} answers C-ECHO and worklist queries only")
+        services = "C-ECHO" if configuration.worklist is None else "C-ECHO, worklist queries and MPPS"
+        yield Line(f"there is no Orthanc: {configuration.orthanc.dicom_aet} answers {services} only")
 
 
 def without_effect(content: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -176,6 +177,8 @@ def _quotas(configuration: Configuration) -> Iterator[Line]:
             if pattern != "*"
         )
         yield Line(f"quota {rule.title}: {whom or 'everybody'}: {', '.join(_limits(rule))}")
+    if configuration.dicom_web_servers and any(rule.window is None for rule in section.rules):
+        yield Line("without Window, what goes to a DICOMweb server counts until the server has it")
     for limit, value in section.model_dump(by_alias=True, exclude={"rules"}, exclude_none=True).items():
         yield Line(f"quota {limit}: {value}")
     if configuration.needs_database or configuration.gateway.database is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -42,6 +43,9 @@ SLOWEST_ANSWER_BYTES_PER_S: Final = 1024
 PIECE_BYTES: Final = 256 * 1024
 # Beyond letters, digits and "-._~": what may stand in a query, and stands for itself in DICOM's values.
 UNQUOTED: Final = "*?,:/@"
+
+# How urllib3 begins what it says of a connection: its class, host and port.
+_CONNECTION: Final = re.compile(r"^\w+\(host=[^)]*\): ")
 
 Body = Callable[[], bytes | IO[bytes] | Iterable[bytes]]
 """Makes a request's body; called anew for each attempt."""
@@ -270,8 +274,8 @@ def short(error: BaseException) -> str:
     is_late = isinstance(cause, TimeoutError | urllib3.exceptions.TimeoutError)
     if is_late and not isinstance(cause, NewConnectionError):
         return "no answer in time"
-    text = getattr(cause, "strerror", None) or str(cause)
-    return text.rsplit(">: ", 1)[-1] or type(cause).__name__
+    text = getattr(cause, "strerror", None) or _CONNECTION.sub("", str(cause))
+    return text or type(cause).__name__
 
 
 def _leave(response: BaseHTTPResponse) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import certifi
 import urllib3
 
+from gateway.dicomweb.deadlines import BoundedPool, BoundedTlsPool
 from gateway.options.dicomweb import DicomWebServerSection
 from gateway.options.orthanc_json import ConfigurationError
 
@@ -35,6 +36,7 @@ def tls_context(title: str, section: DicomWebServerSection, path: Callable[[str]
         key = path(section.client_private_key)
         secret = section.client_private_key_password
         password = secret.get_secret_value() if secret is not None else ""
+        _check_readable(f"{prefix}.ClientPrivateKey", key)
         _load(
             f"{prefix}.ClientCertificate",
             path(section.client_certificate),
@@ -57,6 +59,7 @@ def pool_of(url: str, section: DicomWebServerSection, context: ssl.SSLContext) -
         manager = urllib3.ProxyManager(
             section.proxy, num_pools=1, proxy_headers=headers, proxy_ssl_context=context, **options
         )
+    manager.pool_classes_by_scheme = {"http": BoundedPool, "https": BoundedTlsPool}
     return manager.connection_from_host(target.host, target.port, target.scheme)
 
 
@@ -69,9 +72,15 @@ def request_target(url: str, section: DicomWebServerSection) -> str:
 
 
 def _load(option: str, file: Path, load: Callable[[Path], None]) -> None:
+    _check_readable(option, file)
     try:
         load(file)
-    except ssl.SSLError as error:
+    except OSError as error:  # SSLError, or whatever errno OpenSSL left behind
         raise ConfigurationError(f"{option}: {file}: expected PEM, and a key that belongs to it") from error
+
+
+def _check_readable(option: str, file: Path) -> None:
+    try:
+        file.open("rb").close()
     except OSError as error:
         raise ConfigurationError(f"{option}: {file}: {error.strerror}") from error

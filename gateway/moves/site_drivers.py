@@ -41,8 +41,8 @@ def _load(option: str, name: str, path: Callable[[str], Path]) -> SiteDriver:
     module_name, _colon, class_name = name.rpartition(":")
     try:
         module = _module(path(module_name)) if module_name.endswith(".py") else importlib.import_module(module_name)
-    except Exception as error:  # what a module of others does when it is loaded
-        raise ConfigurationError(f"{option}: {module_name}: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # what a module of others does when it is loaded
+        raise ConfigurationError(f"{option}: {name}: {type(error).__name__}: {error}") from error
     driver = getattr(module, class_name, None)
     missing = [method for method in ("size", "apply", "free") if not callable(getattr(driver, method, None))]
     if driver is None or missing:

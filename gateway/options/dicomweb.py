@@ -115,6 +115,24 @@ def _read_orthanc_server(value: Any) -> Any:
     return dict(zip(("Url", "Username", "Password"), value, strict=False))
 
 
+def _read_orthanc_keys(value: Any) -> Any:
+    """`Url` as Orthanc reads it: also called `URL`, and without a scheme it is one of HTTP."""
+    if not isinstance(value, dict):
+        return value
+    url = value.get("Url", value.get("URL"))
+    if isinstance(url, str) and "://" not in url:
+        url = f"http://{url}"
+    return value | ({} if url is None else {"Url": url})
+
+
+def _read_orthanc_flag(value: Any) -> Any:
+    """What Orthanc keeps as text of its own plugin's options: true, 1, "1" and "true" are the same."""
+    return {"0": False, "1": True, "false": False, "true": True}.get(str(value).lower(), value)
+
+
+OrthancFlag = Annotated[bool, BeforeValidator(_read_orthanc_flag)]
+
+
 class OrthancDicomWebServer(BaseModel):
     """An entry of Orthanc's `DicomWeb.Servers`, with the keys that its plugin has."""
 
@@ -128,9 +146,16 @@ class OrthancDicomWebServer(BaseModel):
     certificate_key_password: SecretStr = Field(default=SecretStr(""), alias="CertificateKeyPassword")
     http_headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict, alias="HttpHeaders")
     timeout: Annotated[int, Field(ge=0, le=3600)] = Field(default=0, alias="Timeout")
-    has_universal_transfer_syntax: bool = Field(default=True, alias="HasWadoRsUniversalTransferSyntax")
+    pkcs11: bool = Field(default=False, alias="Pkcs11")
+    has_universal_transfer_syntax: OrthancFlag = Field(default=True, alias="HasWadoRsUniversalTransferSyntax")
 
-    def section(self, ca_file: str, proxy: str, *, verify_peer: bool) -> DicomWebServerSection:
+    @model_validator(mode="after")
+    def _check_pkcs11(self) -> "OrthancDicomWebServer":
+        if self.pkcs11:
+            raise ValueError("Pkcs11: the gateway reads keys from files only; give it an entry in DicomWebServers")
+        return self
+
+    def section(self, ca_file: str, proxy: str, timeout_s: int, *, verify_peer: bool) -> DicomWebServerSection:
         """The same as an entry of ours, with what Orthanc says for all of them. Raises pydantic.ValidationError."""
         options: dict[str, Any] = {
             "Url": self.url,
@@ -147,8 +172,8 @@ class OrthancDicomWebServer(BaseModel):
             }
         if self.certificate_key_password.get_secret_value():
             options["ClientPrivateKeyPassword"] = self.certificate_key_password
-        if self.timeout:
-            options["Timeout"] = float(self.timeout)
+        if self.timeout or timeout_s:
+            options["Timeout"] = float(self.timeout or timeout_s)
         if ca_file:
             options["CaFile"] = ca_file
         if proxy:
@@ -156,7 +181,11 @@ class OrthancDicomWebServer(BaseModel):
         return DicomWebServerSection.model_validate(options)
 
 
-OrthancDicomWebServers = dict[str, Annotated[OrthancDicomWebServer, BeforeValidator(_read_orthanc_server)]]
+# Validators that are named first see what those after them have made of it.
+OrthancDicomWebServers = dict[
+    str,
+    Annotated[OrthancDicomWebServer, BeforeValidator(_read_orthanc_keys), BeforeValidator(_read_orthanc_server)],
+]
 
 
 class OrthancDicomWeb(BaseModel):
@@ -176,10 +205,13 @@ class OrthancHttpClient(BaseModel):
     https_ca_certificates: str = Field(default="", alias="HttpsCACertificates")
     https_verify_peers: bool = Field(default=True, alias="HttpsVerifyPeers")
     http_proxy: str = Field(default="", alias="HttpProxy")
+    http_timeout: Annotated[int, Field(ge=0, le=3600)] = Field(default=0, alias="HttpTimeout")
 
     def sections(self) -> dict[str, DicomWebServerSection]:
         """The servers as entries of ours, by name. Raises pydantic.ValidationError."""
         return {
-            name: server.section(self.https_ca_certificates, self.http_proxy, verify_peer=self.https_verify_peers)
+            name: server.section(
+                self.https_ca_certificates, self.http_proxy, self.http_timeout, verify_peer=self.https_verify_peers
+            )
             for name, server in self.dicom_web.servers.items()
         }

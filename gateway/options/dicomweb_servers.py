@@ -16,8 +16,12 @@ def with_orthancs(content: Mapping[str, Any], ours: Servers) -> Servers:
 
     Names that no AE can have are left out: see `left_out`.
     """
-    theirs = OrthancHttpClient.model_validate(dict(content)).sections()
-    return {name: section for name, section in theirs.items() if is_ae_title(name)} | dict(ours)
+    section = content.get("DicomWeb", {})
+    servers = section.get("Servers", {}) if isinstance(section, Mapping) else {}
+    if isinstance(servers, Mapping):
+        callable_ones = {name: server for name, server in servers.items() if is_ae_title(name) and name not in ours}
+        content = {**content, "DicomWeb": {**section, "Servers": callable_ones}}
+    return OrthancHttpClient.model_validate(dict(content)).sections() | dict(ours)
 
 
 def left_out(content: Mapping[str, Any]) -> list[str]:

@@ -49,8 +49,9 @@ def main() -> None:
     ledger = Ledger(books, counting_rules(configuration, gateway), gateway)
     holders = _open(ledger)
     spool = Spool(configuration.state_directory)
-    transport = HttpTransport(endpoint(settings, configuration))
-    auditor = Auditor(ledger, Holdings(books, ledger), spool, transport)
+    transport = HttpTransport(endpoint(settings, configuration)) if configuration.has_orthanc else None
+    has_servers = bool(configuration.dicom_web_servers)
+    auditor = Auditor(ledger, Holdings(books, ledger), spool, transport, has_servers=has_servers)
     elsewhere = None if books.is_sqlite else lambda: Elsewhere(books, gateway)
     keeper = Keeper(ledger, spool, auditor, configuration.state_directory / SOCKET_NAME, elsewhere)
     keeper.watch(control, lambda: os._exit(0))

@@ -23,15 +23,21 @@ from gateway.quotas.entries import identifier, read_entry, source_of
 from gateway.quotas.holdings import Held, Holdings
 from gateway.quotas.ledger import Ledger
 from gateway.quotas.rules import QUEUE_LENGTH, Rule
-from gateway.spool import Spool
+from gateway.spool import ORTHANC, Spool, destination_of
 
 PAGE: Final = 1000
 COMPARE_INTERVAL_S: Final = 300.0
 # When a limit is reached Orthanc is asked at once, but it must not do much else because of that.
 LEAST_COMPARE_INTERVAL_S: Final = 2.0
 COMPARE_PART: Final = 20
+# The same of what DICOMweb servers took: a listing of one folder.
+LEAST_LISTING_INTERVAL_S: Final = 0.1
 MEASURE_INTERVAL_S: Final = 0.5
 RETRY_S: Final = 5.0
+
+# What is looked for when a limit is reached, beside measurements.
+_DELIVERED: Final = "delivered to servers"
+_DELETED: Final = "deleted in Orthanc"
 
 Job = Callable[[], None]
 
@@ -39,11 +45,21 @@ Job = Callable[[], None]
 class Auditor:
     """The thread and its jobs. Public methods may be called from any thread."""
 
-    def __init__(self, ledger: Ledger, holdings: Holdings, spool: Spool, transport: HttpTransport) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        holdings: Holdings,
+        spool: Spool,
+        transport: HttpTransport | None,
+        *,
+        has_servers: bool = False,
+    ) -> None:
+        """`transport`: to Orthanc; None: there is none. `has_servers`: instances go to DICOMweb servers, too."""
         self._ledger = ledger
         self._holdings = holdings
         self._spool = spool
         self._transport = transport
+        self._has_servers = has_servers
         self._on_change: Job = lambda: None
         # What needs only the spool never waits for an Orthanc that does not answer.
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
@@ -60,7 +76,7 @@ class Auditor:
         """Start the threads, with a look at everything; `on_change` is called when something may be free again."""
         self._on_change = on_change
         self._jobs.put(self._compare_with_spool)
-        for jobs in (self._jobs, self._orthanc_jobs):
+        for jobs in [self._jobs] if self._transport is None else [self._jobs, self._orthanc_jobs]:
             threading.Thread(target=self._run, args=(jobs,), name="auditor", daemon=True).start()
 
     def bury(self, holder: Holder) -> None:
@@ -75,22 +91,29 @@ class Auditor:
         """The limit of `rule` is reached: look whether that is so. False if that was done just now."""
         if not rule.measured and rule.window_ns is not None:
             return False
-        key = rule.key if rule.measured else ""
-        if key in self._pending:
-            return True
-        if time.monotonic() < self._looks.get(key, 0.0):
-            return False
-        self._pending.add(key)
-        jobs = self._jobs if rule.title == QUEUE_LENGTH else self._orthanc_jobs
-        jobs.put(lambda: self._look(rule if rule.measured else None, key))
-        return True
+        if rule.measured:
+            is_of_spool = rule.title == QUEUE_LENGTH or self._transport is None
+            jobs = self._jobs if is_of_spool else self._orthanc_jobs
+            return self._soon(rule.key, jobs, lambda: self.measure(rule), MEASURE_INTERVAL_S, 0)
+        looks = False
+        if self._has_servers:
+            looks |= self._soon(_DELIVERED, self._jobs, self._release_delivered, LEAST_LISTING_INTERVAL_S, COMPARE_PART)
+        if self._transport is not None:
+            looks |= self._soon(
+                _DELETED, self._orthanc_jobs, self._compare_with_orthanc, LEAST_COMPARE_INTERVAL_S, COMPARE_PART
+            )
+        return looks
 
     def may_leave(self, paths: list[Path]) -> bool:
         """Whether the files may leave the spool: what they hold is written down. Else it is, now or soon."""
         names = {identifier(path.name): path for path in paths}
         states = self._ledger.states(names)
         self._write_down(path for name, path in names.items() if name not in states)
-        doubtful = [name for name, held in states.items() if not held and name not in self._verified_gone]
+        taken = [name for name, path in names.items() if destination_of(path.name) != ORTHANC]
+        if taken:
+            self.release(taken)
+            self._on_change()
+        doubtful = [name for name, held in states.items() if not held and name not in (*taken, *self._verified_gone)]
         if doubtful:
             self._orthanc_jobs.put(lambda: self._check_revived(doubtful))
         return not doubtful
@@ -115,18 +138,25 @@ class Auditor:
                 threading.Timer(RETRY_S, jobs.put, (job,)).start()
             self._on_change()
 
-    def _look(self, rule: Rule | None, key: str) -> None:
-        try:
-            if rule is None:
+    def _soon(self, key: str, jobs: "queue.SimpleQueue[Job]", look: Job, least_interval_s: float, part: int) -> bool:
+        """Have `look` done, unless that was within an interval: the least, or `part` times as long as it took."""
+        if key in self._pending:
+            return True
+        if time.monotonic() < self._looks.get(key, 0.0):
+            return False
+
+        def job() -> None:
+            try:
                 started = time.monotonic()
-                self._compare_with_orthanc()
-                duration = time.monotonic() - started
-                self._looks[key] = time.monotonic() + max(LEAST_COMPARE_INTERVAL_S, COMPARE_PART * duration)
-            else:
-                self.measure(rule)
-                self._looks[key] = time.monotonic() + MEASURE_INTERVAL_S
-        finally:
-            self._pending.discard(key)
+                look()
+                now = time.monotonic()
+                self._looks[key] = now + max(least_interval_s, part * (now - started))
+            finally:
+                self._pending.discard(key)
+
+        self._pending.add(key)
+        jobs.put(job)
+        return True
 
     def _compare_with_spool(self) -> None:
         """After a start: what is in the spool is held, whatever became of who received it."""
@@ -135,10 +165,29 @@ class Auditor:
                 self._write_down_unknown(folder, names)
                 if folder is not self._spool.delivered:
                     self._holdings.revive(map(identifier, names))
+        self._release_lost()
         for rule in self._ledger.rules.values():
             if rule.measured:
                 self.measure(rule)
         self._holdings.prune(time.time_ns())
+
+    def _release_delivered(self) -> None:
+        """What a DICOMweb server took is held there, by somebody else, and counts here no more."""
+        names = [name for name in self._spool.names(self._spool.delivered) if destination_of(name) != ORTHANC]
+        for some in _chunks(names, PAGE):
+            self._holdings.release(map(identifier, some))
+
+    def _release_lost(self) -> None:
+        """What waited for a DICOMweb server and was taken out of the spool by hand."""
+        in_spool = {
+            identifier(name)
+            for folder in (self._spool.ready, self._spool.failed, self._spool.delivered)
+            for name in self._spool.names(folder)
+        }
+        after = ""
+        while held := self._holdings.for_servers(PAGE, after):
+            after = held[-1].name
+            self._holdings.release({each.name for each in held} - in_spool - self.claimed)
 
     def _bury(self, holder: Holder) -> None:
         process = "-" + holder.folder.partition("-")[0] + "-"
@@ -231,6 +280,12 @@ class Auditor:
         except Unreachable as error:
             self._log.debug("a deletion cannot be looked at", reason=str(error))
 
+    def _stored_bytes(self) -> int:
+        """What Orthanc's files have. Raises Unreachable."""
+        if self._transport is None:
+            return 0
+        return int((self._get("/statistics") or {}).get("TotalDiskSize", 0))
+
     def measure(self, rule: Rule) -> None:
         """Look up the use of a measured rule. What cannot be asked now stays as it was."""
         before = self._ledger.measured(rule)
@@ -240,14 +295,15 @@ class Auditor:
         else:
             waiting = _bytes_in(self._spool.ready) + _bytes_in(self._spool.failed)
             try:
-                statistics = self._get("/statistics")
+                amount = Amount(bytes=waiting + self._stored_bytes())
             except Unreachable:
                 return
-            amount = Amount(bytes=waiting + int((statistics or {}).get("TotalDiskSize", 0)))
         self._ledger.set_measured(rule, amount, before)
 
     def _get(self, uri: str) -> Any:
         """What Orthanc answers; None if there is no such thing. Raises Unreachable."""
+        if self._transport is None:
+            raise Unreachable("there is no Orthanc")
         reply = self._transport.get(uri)
         if reply.http_status == 404:
             return None

@@ -1,16 +1,30 @@
 """What all that write into the books have in common: accounts, amounts, and the statements that change them."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, case, delete, func, insert, select, update
 
 from gateway.quotas.accounts import TOTAL, Account, Amount, Holder, counted_accounts
+from gateway.quotas.entries import Entry
 from gateway.quotas.rules import Rule, Source
 from gateway.quotas.tables import GONE, INSTANCES, LEASES, SOURCES, USE
 
 # PostgreSQL's advisory lock of all who write here.
 LOCK: Final = 0x44_47_00_02
+
+
+class Copy(NamedTuple):
+    """What is the same again: SOP Instance UID and digest, held in the same place (gateway.quotas.entries.place)."""
+
+    sop_instance_uid: str
+    digest: bytes
+    place: str
+
+
+def copy_of(entry: Entry) -> Copy:
+    """What `entry` is a copy of."""
+    return Copy(entry.sop_instance_uid, bytes.fromhex(entry.digest), entry.orthanc_id)
 
 
 class Counts:
@@ -80,12 +94,12 @@ def is_of(holder: Holder) -> ColumnElement[bool]:
     return and_(LEASES.c.gateway == holder.gateway, LEASES.c.holder == holder.folder)
 
 
-def held_pairs(sql: Connection, uids: Iterable[str]) -> set[tuple[str, bytes]]:
-    """SOP Instance UID and digest of all that is held of these SOP Instance UIDs."""
-    query = select(INSTANCES.c.sop_instance_uid, INSTANCES.c.digest).where(
+def held_copies(sql: Connection, uids: Iterable[str]) -> set[Copy]:
+    """All that is held of these SOP Instance UIDs."""
+    query = select(INSTANCES.c.sop_instance_uid, INSTANCES.c.digest, INSTANCES.c.orthanc_id).where(
         INSTANCES.c.sop_instance_uid.in_(list(uids)), INSTANCES.c.held != GONE
     )
-    return {(uid, bytes(digest)) for uid, digest in sql.execute(query)}
+    return {Copy(uid, bytes(digest), place) for uid, digest, place in sql.execute(query)}
 
 
 def source_number(sql: Connection, source: Source) -> int:

@@ -11,13 +11,19 @@ from blake3 import blake3
 from gateway.dicom.part10 import FileMeta, orthanc_id, read_meta
 from gateway.dicom.structure import check_structure
 from gateway.quotas.rules import Source, host_of
+from gateway.spool import ORTHANC, destination_of
 
 _READ_BYTES: Final = 1024 * 1024
+# Before the AE title of a DICOMweb server; no identifier of Orthanc begins so.
+FOR_SERVER: Final = "@"
 _PLAIN: Final = re.compile(r"[0-9A-Za-z._-]{1,64}")
 
 
 class Entry(NamedTuple):
-    """One accepted instance. `name`: of its file in the spool; `bytes`: of its data set; `accepted_at`: nanoseconds."""
+    """One accepted instance. `name`: of its file in the spool; `bytes`: of its data set; `accepted_at`: nanoseconds.
+
+    `orthanc_id`: what Orthanc calls it; if it goes to a DICOMweb server, what `place` makes of that.
+    """
 
     name: str
     source: Source
@@ -45,6 +51,15 @@ def identifier(text: str) -> str:
     if _PLAIN.fullmatch(text):
         return text
     return "#" + hashlib.sha256(os.fsencode(text)).hexdigest()[:63]
+
+
+def place(file_name: str, orthanc_id: str) -> str:
+    """Where the instance of a file in the spool is held once it is delivered: in Orthanc under `orthanc_id`, or not.
+
+    A DICOMweb server is somebody else's archive: nobody tells what becomes of instances there.
+    """
+    title = destination_of(file_name)
+    return orthanc_id if title == ORTHANC else FOR_SERVER + title
 
 
 def source_of(meta: FileMeta) -> Source:
@@ -75,8 +90,11 @@ def read_entry(path: Path) -> Entry:
         study=identifier(header.study_instance_uid),
         digest=digest.hexdigest(),
         bytes=status.st_size - offset,
-        orthanc_id=orthanc_id(
-            header.patient_id, header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid
+        orthanc_id=place(
+            path.name,
+            orthanc_id(
+                header.patient_id, header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid
+            ),
         ),
         accepted_at=status.st_mtime_ns,
     )

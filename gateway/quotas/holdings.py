@@ -4,11 +4,12 @@ transaction."""
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, or_, select, update
 
 from gateway.database import Database
 from gateway.quotas.accounts import counted_accounts
 from gateway.quotas.books import LOCK, Counts, add_use
+from gateway.quotas.entries import FOR_SERVER
 from gateway.quotas.ledger import Ledger
 from gateway.quotas.rules import Source
 from gateway.quotas.tables import COUNTED, DUPLICATE, GONE, INSTANCES, RULES, SOURCES
@@ -18,7 +19,7 @@ InSpool = Callable[[str], bool]
 
 
 class Held(NamedTuple):
-    """An instance that is held: its file's name, and what Orthanc calls it."""
+    """An instance that is held: its file's name, and what Orthanc calls it (or gateway.quotas.entries.place)."""
 
     name: str
     orthanc_id: str
@@ -52,11 +53,14 @@ class Holdings:
             sql.execute(update(INSTANCES).where(ours, INSTANCES.c.orthanc_id.in_(list(orthanc_ids))).values(seen=run))
 
     def unseen(self, run: int, count: int, after: str = "") -> list[Held]:
-        """Up to `count` of what was accepted before the comparison `run` (its start) and not found by it, by name."""
-        with self._database.read() as sql:
-            query = self._held().where(INSTANCES.c.seen < run, INSTANCES.c.accepted_at < run, INSTANCES.c.name > after)
-            rows = sql.execute(query.order_by(INSTANCES.c.name).limit(count))
-            return [Held(row.name, row.orthanc_id) for row in rows]
+        """Up to `count` of what was accepted for Orthanc before the comparison `run` (its start) and not found by it,
+        by name."""
+        of_orthanc = INSTANCES.c.orthanc_id.not_like(FOR_SERVER + "%")
+        return self._page(count, after, of_orthanc, INSTANCES.c.seen < run, INSTANCES.c.accepted_at < run)
+
+    def for_servers(self, count: int, after: str = "") -> list[Held]:
+        """Up to `count` of what was accepted for DICOMweb servers, by name."""
+        return self._page(count, after, INSTANCES.c.orthanc_id.like(FOR_SERVER + "%"))
 
     def release(self, names: Iterable[str]) -> int:
         """These are held no more: what they used is given back. Returns how many there were.
@@ -104,6 +108,11 @@ class Holdings:
             ours = INSTANCES.c.gateway == self._ledger.gateway
             return sql.execute(delete(INSTANCES).where(ours, INSTANCES.c.accepted_at < before, useless)).rowcount
 
+    def _page(self, count: int, after: str, *conditions: ColumnElement[bool]) -> list[Held]:
+        with self._database.read() as sql:
+            query = self._held().where(*conditions, INSTANCES.c.name > after).order_by(INSTANCES.c.name).limit(count)
+            return [Held(row.name, row.orthanc_id) for row in sql.execute(query)]
+
     def _rules(self, source: Source) -> list[Any]:
         return self._ledger.rules_of(source)
 
@@ -121,6 +130,7 @@ class Holdings:
         query = select(INSTANCES).where(
             INSTANCES.c.sop_instance_uid == row.sop_instance_uid,
             INSTANCES.c.digest == row.digest,
+            INSTANCES.c.orthanc_id == row.orthanc_id,
             INSTANCES.c.held == held,
         )
         return sql.execute(query).first()

@@ -20,7 +20,8 @@ from gateway.quotas.books import (
     amount_of,
     by_account,
     change_lease,
-    held_pairs,
+    copy_of,
+    held_copies,
     is_of,
     source_number,
 )
@@ -133,8 +134,8 @@ class Ledger:
     def settle(self, holder: Holder | None, entries: Sequence[Entry], *, leased: bool = True) -> None:
         """Write down accepted instances; `leased`: with what they used of the leases of `holder`.
 
-        One that is written down already changes nothing. One whose SOP Instance UID and digest are those of an
-        instance that is held uses nothing.
+        One that is written down already changes nothing. One whose SOP Instance UID, digest and place are those
+        of an instance that is held uses nothing.
         """
         with self._database.write(LOCK) as sql:
             by_name = {entry.name: entry for entry in entries}
@@ -143,15 +144,15 @@ class Ledger:
             entries = list(by_name.values())
             if not entries:
                 return
-            held = held_pairs(sql, {entry.sop_instance_uid for entry in entries})
+            held = held_copies(sql, {entry.sop_instance_uid for entry in entries})
             since = {row.rule: row.counts_since for row in sql.execute(select(RULES.c.rule, RULES.c.counts_since))}
             used, consumed = Counts(), Counts()
             numbers = self._numbers_of(sql, {entry.source for entry in entries})
             rows = []
             for entry in entries:
-                pair = (entry.sop_instance_uid, bytes.fromhex(entry.digest))
-                is_new = pair not in held
-                held.add(pair)
+                copy = copy_of(entry)
+                is_new = copy not in held
+                held.add(copy)
                 rules = self.rules_of(entry.source)
                 if leased:
                     entry = _not_before_windows(entry, rules, since)
@@ -175,8 +176,7 @@ class Ledger:
     def claim(self, entry: Entry) -> bool:
         """Write `entry` down if it is identical to what is held: it needs no lease then. False if it is not."""
         with self._database.write(LOCK) as sql:
-            pair = (entry.sop_instance_uid, bytes.fromhex(entry.digest))
-            if pair not in held_pairs(sql, {entry.sop_instance_uid}):
+            if copy_of(entry) not in held_copies(sql, {entry.sop_instance_uid}):
                 return False
             number = self._numbers_of(sql, {entry.source})[entry.source]
             sql.execute(insert(INSTANCES), [self._row(entry, number, False)])
@@ -185,7 +185,7 @@ class Ledger:
     def is_held(self, sop_instance_uid: str) -> bool:
         """Whether an instance of this UID is held."""
         with self._database.read() as sql:
-            return bool(held_pairs(sql, {sop_instance_uid}))
+            return bool(held_copies(sql, {sop_instance_uid}))
 
     def measured(self, rule: Rule) -> Amount:
         """The use of a measured rule as it is written down."""

@@ -9,6 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,12 @@ def test_answers_are_bounded() -> None:
         get(client(server.url))
 
 
+def test_who_is_not_there_is_told_in_few_words() -> None:
+    ours = client(f"http://127.0.0.1:{free_port()}", Attempts=1)
+    with pytest.raises(ServerUnreachable, match=r"^no answer to GET /studies: Failed to establish .*refused$"):
+        get(ours)
+
+
 def test_silence_comes_to_an_end() -> None:
     over = threading.Event()
 
@@ -137,6 +144,34 @@ def test_silence_comes_to_an_end() -> None:
         with pytest.raises(ServerUnreachable, match="no answer in time"):
             get(client(server.url, Timeout=0.2, Attempts=1))
         over.set()
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        b"HTTP/1.1 200 OK\r\nServer: ",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 100 Continue\r\nA: ",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[]\r\n0\r\nA: ",
+    ],
+    ids=["head", "heads that say nothing", "the size of a chunk", "trailer"],
+)
+def test_what_stands_around_an_answer_comes_in_time_or_not_at_all(beginning: bytes) -> None:
+    over = threading.Event()
+
+    def dripping(connection: socket.socket, path: str, number: int) -> bool:
+        connection.sendall(beginning)
+        while not over.wait(0.05):
+            connection.sendall(b"x")
+        return False
+
+    with ScriptedHttp(dripping) as server, ThreadPoolExecutor(1) as thread:
+        asked = thread.submit(get, client(server.url, Timeout=0.5, Attempts=1))
+        try:
+            with pytest.raises(ServerUnreachable, match="no answer in time"):
+                asked.result(timeout=20)
+        finally:
+            over.set()
 
 
 def test_values_reach_the_server_as_they_are() -> None:
@@ -293,6 +328,7 @@ def test_both_sides_prove_who_they_are(tmp_path: Path) -> None:
         ({"CaFile": "absent"}, "CaFile: .*absent: No such file"),
         ({"CaFile": "text"}, "CaFile: .*text: expected PEM"),
         ({"ClientCertificate": "text", "ClientPrivateKey": "text"}, "ClientCertificate: .*text: expected PEM"),
+        ({"ClientCertificate": "text", "ClientPrivateKey": "absent"}, "ClientPrivateKey: .*absent: No such file"),
         ({"Username": "u", "PasswordFile": "absent"}, "absent: No such file"),
         ({"TokenFile": "absent"}, "absent: No such file"),
     ],

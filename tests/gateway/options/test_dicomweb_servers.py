@@ -55,6 +55,37 @@ def test_servers_of_orthanc_are_taken_when_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
+    ("entry", "option", "expected"),
+    [
+        # What the plugin of Orthanc 1.10.1 was seen to take.
+        ({"URL": URL}, "url", URL),
+        ({"URL": "https://other", "Url": URL}, "url", URL),
+        (["pacs.example:8042/dicom-web"], "url", "http://pacs.example:8042/dicom-web"),
+        ({"Url": URL, "HasWadoRsUniversalTransferSyntax": "0"}, "wado_any_transfer_syntax", False),
+        ({"Url": URL, "HasWadoRsUniversalTransferSyntax": "true"}, "wado_any_transfer_syntax", True),
+        ({"Url": URL, "HasWadoRsUniversalTransferSyntax": 0, "HasDelete": 1}, "wado_any_transfer_syntax", False),
+        ({"Url": URL, "ChunkedTransfers": "0", "Pkcs11": False, "Else": "x"}, "client_certificate", None),
+        ({"Url": URL, "Timeout": 0}, "timeout", 33.0),
+    ],
+)
+def test_each_form_that_orthancs_plugin_takes(entry: Any, option: str, expected: Any) -> None:
+    got = configuration({"UseOrthancDicomWebServers": True}, DicomWeb={"Servers": {"a": entry}}, HttpTimeout=33)
+    assert getattr(got.dicom_web_servers["a"], option) == expected
+
+
+def test_an_entry_of_ours_stands_in_for_one_that_the_gateway_cannot_use() -> None:
+    servers = {"a": {"Url": URL, "Pkcs11": True}, "a name that is too long": {"Url": URL, "Pkcs11": True}}
+    section = {"UseOrthancDicomWebServers": True}
+    with pytest.raises(
+        ConfigurationError, match=r"DicomWeb\.Servers\.a: Pkcs11: the gateway reads keys from files only"
+    ):
+        configuration(section, DicomWeb={"Servers": servers})
+    ours = {"a": {"Url": URL, "ClientCertificate": "c", "ClientPrivateKey": "k"}}
+    got = configuration({**section, "DicomWebServers": ours}, DicomWeb={"Servers": servers}).dicom_web_servers
+    assert got["a"].client_certificate == "c"
+
+
+@pytest.mark.parametrize(
     ("section", "text"),
     [
         ({"DicomWebServers": {"A": {}}}, "DicomWebServers.A.Url: Field required"),

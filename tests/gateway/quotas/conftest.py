@@ -47,7 +47,7 @@ def entry(name: str, clock: Clock, source: Source = CT, **fields: Any) -> Entry:
         "study": "1.2.3",
         "digest": f"{number:064x}",
         "bytes": 100,
-        "orthanc_id": f"id-{name}",
+        "orthanc_id": f"id-{fields.get('sop_instance_uid', name)}",
         "accepted_at": clock(),
     }
     return Entry(name, source, **(defaults | fields))

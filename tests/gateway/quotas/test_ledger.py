@@ -219,6 +219,21 @@ def test_replaced_instance_is_released(make_books: MakeBooks, clock: Clock) -> N
     assert {held.name for held in books.holdings.known(["same"])} == {"new", "failed"}
 
 
+def test_the_same_in_two_archives_counts_twice(make_books: MakeBooks) -> None:
+    books = make_books(CT_3)
+    same = {"sop_instance_uid": "1.2.9", "digest": "ab"}
+    for name, place in (("a", "id"), ("b", "@CLOUD"), ("c", "@CLOUD"), ("d", "@OTHER")):
+        assert books.accept(ONE, name, orthanc_id=place, **same)
+    assert used(books) == (3, 300)
+    # The copy that was sent again counts in the place of the first, and not a moment longer.
+    assert books.holdings.release(["b"]) == 1
+    assert used(books) == (3, 300)
+    assert books.holdings.release(["c"]) == 1
+    assert used(books) == (2, 200)
+    assert [held.name for held in books.holdings.for_servers(10)] == ["d"]
+    assert [held.name for held in books.holdings.unseen(2**62, 10)] == ["a"]
+
+
 def test_rows_that_nothing_counts_are_pruned(make_books: MakeBooks, clock: Clock) -> None:
     books = make_books(CT_3, {"CallingAet": "MR", "MaximumInstances": 5, "Window": "1h"})
     assert books.accept(ONE, "held")
