@@ -35,8 +35,7 @@ LOAD_RETRY_S: Final = 10.0
 
 def main() -> None:
     """Entry point."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _outlive_signals()
     control = socket.socket(fileno=int(sys.argv[1]))
     settings = read_settings()
     configuration = settings.configuration()
@@ -79,6 +78,25 @@ def main() -> None:
         followers.append(ChangeFollower(source, registrations.on_change))
         followers[0].start()
     threading.Event().wait()
+
+
+def _outlive_signals() -> None:
+    """Only the supervisor ends this process. SIG_IGN would pass to what a script starts, and nobody could end that."""
+    ours = (signal.SIGINT, signal.SIGTERM)
+    for number in ours:
+        signal.signal(number, lambda _number, _frame: None)
+
+    def set_default() -> None:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ours)
+
+    # A signal that arrives before that in a child waits for it.
+    os.register_at_fork(
+        before=partial(signal.pthread_sigmask, signal.SIG_BLOCK, ours),
+        after_in_parent=partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, ours),
+        after_in_child=set_default,
+    )
 
 
 def _stop_when_told(control: socket.socket, followers: list[ChangeFollower]) -> None:

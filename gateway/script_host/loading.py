@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +22,8 @@ def load(path: Path, module: OrthancModule) -> None:
     # What Orthanc's own script imports has nothing to do here: it would start a gateway.
     sys.modules["orthanc_glue"] = ModuleType("orthanc_glue")
     sys.path.insert(0, str(path.parent))
+    # The plugin's interpreter reads it; ours is started without. Last: our own packages are not to be replaced.
+    sys.path.extend(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise CannotLoad(f"{path} is no Python file")

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pydicom
 from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_VR
-from pydicom.dataelem import DataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
@@ -29,11 +29,13 @@ DECODE_DATA_URI_SCHEME: Final = 1
 GENERATE_IDENTIFIERS: Final = 2
 
 _SPECIFIC_CHARACTER_SET: Final = 0x0008_0005
+_META_GROUP: Final = 0x0002
 _PATIENT_ID: Final = 0x0010_0020
 _UIDS: Final = (0x0020_000D, 0x0020_000E, 0x0008_0018)
 _DATA_URI: Final = re.compile(r"data:([^;,]*);base64,(.*)", re.DOTALL)
 _INTEGERS: Final = frozenset(("US", "SS", "UL", "SL", "UV", "SV"))
 _FLOATS: Final = frozenset(("FL", "FD"))
+_NUMBERS_AS_TEXT: Final = frozenset(("DS", "IS"))
 _BINARY: Final = frozenset(("OB", "OW", "OD", "OF", "OL", "OV", "UN"))
 
 
@@ -58,8 +60,9 @@ def create_dicom(
         if flags & GENERATE_IDENTIFIERS:
             _generate_identifiers(data_set)
         return _file(data_set)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, NotImplementedError) as error:
-        raise ValueError(f"Cannot create the DICOM instance: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, NotImplementedError, OSError) as error:
+        # What pydicom says goes on with a traceback.
+        raise ValueError(f"Cannot create the DICOM instance: {str(error).splitlines()[0]}") from error
 
 
 def _data_set(tags: Any, decodes_uris: bool, creator: str) -> Dataset:
@@ -70,7 +73,9 @@ def _data_set(tags: Any, decodes_uris: bool, creator: str) -> Dataset:
         tag = tag_of(name)
         if tag is None:
             raise ValueError(f"unknown DICOM tag: {name}")
-        data_set.add(_element(tag, value, decodes_uris, creator))
+        if tag >> 16 == _META_GROUP or tag & 0xFFFF == 0:
+            continue  # file meta information and group lengths are written anew, as in the plugin
+        data_set[tag] = _element(tag, value, decodes_uris, creator)
         reserved = creator_tag(tag)
         if is_private(tag) and not is_private_creator(tag) and creator and f"{reserved:08x}" not in _digits(tags):
             data_set.add_new(reserved, "LO", creator)
@@ -81,8 +86,10 @@ def _digits(tags: dict[str, Any]) -> set[str]:
     return {re.sub("[,-]", "", name).lower() for name in tags}
 
 
-def _element(tag: int, value: Any, decodes_uris: bool, creator: str) -> DataElement:
+def _element(tag: int, value: Any, decodes_uris: bool, creator: str) -> DataElement | RawDataElement:
     vr = _vr(tag)
+    if value is None:
+        value = [] if vr == "SQ" else ""
     if isinstance(value, list):
         return DataElement(tag, "SQ", Sequence(_data_set(item, decodes_uris, creator) for item in value))
     if not isinstance(value, str):
@@ -91,10 +98,18 @@ def _element(tag: int, value: Any, decodes_uris: bool, creator: str) -> DataElem
         raise TypeError(f"a sequence is expected: {BaseTag(tag)}")
     uri = _DATA_URI.fullmatch(value) if decodes_uris else None
     if uri is not None:
-        return DataElement(tag, vr, _decoded(uri[2]))
+        return DataElement(tag, vr, _even(_decoded(uri[2]), b"\0"))
     if vr in _BINARY:
-        return DataElement(tag, vr, value.encode("utf-8"))
+        return DataElement(tag, vr, _even(value.encode("utf-8"), b"\0"))
+    if vr in _NUMBERS_AS_TEXT:
+        # As it is given: a proxy hands on what others call a number.
+        text = _even(value.encode("ascii", "replace"), b" ")
+        return RawDataElement(BaseTag(tag), vr, len(text), text, 0, False, True)
     return DataElement(tag, vr, _converted(vr, value), validation_mode=IGNORE)
+
+
+def _even(value: bytes, padding: bytes) -> bytes:
+    return value + padding * (len(value) % 2)
 
 
 def _vr(tag: int) -> str:
@@ -114,6 +129,8 @@ def _decoded(text: str) -> bytes:
 
 
 def _converted(vr: str, text: str) -> Any:
+    if vr == "AT":
+        return [int(re.sub("[,-]", "", value), 16) for value in text.split("\\") if value.strip()]
     if vr not in _INTEGERS | _FLOATS:
         return text
     convert = int if vr in _INTEGERS else float

@@ -77,7 +77,8 @@ class JsonOptions:
 
 def to_json(file: DicomFile, options: JsonOptions) -> str:
     """The tags of a file as JSON text."""
-    return json.dumps(_data_set(file.data_set, file.order, _LATIN_1, options), ensure_ascii=False, indent=3)
+    found = _data_set(file.data_set, file.order, _LATIN_1, options)
+    return json.dumps(found, ensure_ascii=False, separators=(",", ":"))
 
 
 def _data_set(data_set: Dataset, order: str, inherited: CharacterSet, options: JsonOptions) -> dict[str, Any]:

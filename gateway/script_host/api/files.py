@@ -14,6 +14,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 
 from gateway import IMPLEMENTATION_CLASS_UID
+from gateway.part10 import Part10Error, find_data_set
 from gateway.script_host.api.errors import BAD_FILE_FORMAT, OrthancException
 
 PIXEL_DATA: Final = 0x7FE0_0010
@@ -56,10 +57,26 @@ def read_file(content: Any) -> DicomFile:
         InvalidDicomError, EOFError, OSError, ValueError, KeyError, AttributeError, NotImplementedError, struct.error
     ) as error:  # fmt: skip
         raise OrthancException(*BAD_FILE_FORMAT) from error
+    if not data_set and not data_set.file_meta:
+        raise OrthancException(*BAD_FILE_FORMAT)
     if not transfer_syntax:
         encoding = data_set.original_encoding
         transfer_syntax = "1.2.840.10008.1.2" if encoding[0] else "1.2.840.10008.1.2.1"
     return DicomFile(data_set, str(UID(transfer_syntax)), content)
+
+
+def encoded_data_set(dicom: bytes) -> tuple[bytes, str]:
+    """The data set of a small file, and its transfer syntax UID. Raises OrthancException.
+
+    Without file meta information, as pydicom writes a Dataset, DCMTK takes it for Explicit VR if it begins so.
+    """
+    try:
+        meta, offset = find_data_set(memoryview(dicom))
+    except Part10Error as error:
+        raise OrthancException(BAD_FILE_FORMAT[0], f"{BAD_FILE_FORMAT[1]}: {error}") from error
+    data_set = dicom[offset:]
+    has_vr = data_set[4:6].isalpha() and data_set[4:6].isupper()
+    return data_set, meta.get(0x0010) or ("1.2.840.10008.1.2.1" if has_vr else "1.2.840.10008.1.2")
 
 
 class _Reader(io.RawIOBase):

@@ -35,10 +35,14 @@ class FindMatcher:
         return cls(keys, default, case_sensitive_pn=case_sensitive_pn)
 
     def FindMatcherIsMatch(self, dicom: bytes) -> int:
-        """1 if a DICOM file matches, else 0."""
+        """1 if a DICOM file matches, else 0: also for what is no such file, as in the plugin."""
         from gateway.script_host.api.queries import read_answer
 
-        return int(self._tests.match(read_answer(dicom, self._default)))
+        try:
+            attributes = read_answer(dicom, self._default)
+        except OrthancException:
+            return 0
+        return int(self._tests.match(attributes))
 
     # Its name since plugin 4.1.
     IsMatch = FindMatcherIsMatch

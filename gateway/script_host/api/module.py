@@ -18,16 +18,14 @@ from gateway.script_host.api.catalogue import CALLED_BY_ORTHANC, NOT_OFFERED, ON
 from gateway.script_host.api.create_dicom import create_dicom
 from gateway.script_host.api.dicom_json import JsonOptions, to_json
 from gateway.script_host.api.dictionary import look_up, tag_name
-from gateway.script_host.api.errors import BAD_FILE_FORMAT, NOT_IMPLEMENTED, OrthancException
-from gateway.script_host.api.files import read_file
+from gateway.script_host.api.errors import NOT_IMPLEMENTED, OrthancException
+from gateway.script_host.api.files import encoded_data_set, read_file
 from gateway.script_host.api.find_matcher import FindMatcher
 from gateway.script_host.api.frames import Image
 from gateway.script_host.api.instance import DicomInstance
 from gateway.script_host.api.rest import RestApi
 from gateway.script_host.kinds import Kind
 from gateway.script_host.registrations import Registration, Registrations
-
-_IMPLICIT: Final = "1.2.840.10008.1.2"
 
 
 @dataclass(frozen=True)
@@ -122,13 +120,8 @@ def _dicom_functions(surroundings: Surroundings) -> dict[str, Any]:
         return to_json(read_file(buffer), JsonOptions.of(format, flags, maxStringLength))
 
     def create_find_matcher(query: bytes) -> FindMatcher:
-        try:
-            meta, offset = find_data_set(memoryview(query))
-        except Part10Error as error:
-            raise OrthancException(*BAD_FILE_FORMAT) from error
         return FindMatcher.of_identifier(
-            query[offset:],
-            meta.get(0x0010, _IMPLICIT),
+            *encoded_data_set(query),
             surroundings.default_encoding,
             case_sensitive_pn=surroundings.case_sensitive_pn,
         )

@@ -17,12 +17,11 @@ from gateway.script_host.api.errors import (
     PARAMETER_OUT_OF_RANGE,
     OrthancException,
 )
-from gateway.script_host.api.files import part10
+from gateway.script_host.api.files import encoded_data_set, part10
 from gateway.script_host.api.find_matcher import FindMatcher
 
 MAXIMUM_ANSWERS: Final = 100_000
 MAXIMUM_ANSWER_BYTES: Final = 48 * 1024 * 1024
-_IMPLICIT: Final = "1.2.840.10008.1.2"
 
 
 @dataclass(frozen=True)
@@ -141,10 +140,10 @@ def read_answer(dicom: Any, default: CharacterSet) -> Attributes:
     """The attributes of a small DICOM file. Raises OrthancException."""
     if not isinstance(dicom, bytes | bytearray):
         raise TypeError("Bad types for the arguments: the DICOM file must be bytes")
+    data_set, transfer_syntax_uid = encoded_data_set(bytes(dicom))
     try:
-        meta, offset = find_data_set(memoryview(bytes(dicom)))
-        return read_attributes(bytes(dicom)[offset:], meta.get(0x0010, _IMPLICIT), default)
-    except (Part10Error, InvalidQuery) as error:
+        return read_attributes(data_set, transfer_syntax_uid, default)
+    except InvalidQuery as error:
         raise OrthancException(BAD_FILE_FORMAT[0], f"{BAD_FILE_FORMAT[1]}: {error}") from error
 
 

@@ -69,6 +69,19 @@ CREATED: Final = (
     ({"PatientName": "Jodogne^Sébastien", "SpecificCharacterSet": "ISO_IR 192"}, 0),
     ({"Nothing": "like this"}, 0),
     ({"PatientID": 5}, 0),
+    # What proxies hand on, and the Book's sample that answers each key with "HELLO".
+    ({"NumberOfStudyRelatedInstances": "HELLO", "PatientWeight": "1.23456789012345678901234", "StudyDate": "?"}, 0),
+    ({"RequestAttributesSequence": [{"PatientWeight": "1\\x"}], "StudyInstanceUID": "HELLO5-"}, 0),
+    ({"PatientID": None, "PatientWeight": None}, 0),
+    ({"FrameIncrementPointer": "0018,1063", "00080020": "20200101", "0008-0030": "12"}, 0),
+    ({"TransferSyntaxUID": "1.2.840.10008.1.2", "0008,0000": "3", "PatientID": "x"}, 0),
+    ({"Rows": "HELLO"}, 0),
+    ({"Rows": "70000"}, 0),
+)
+# Without file meta information, as pydicom writes a Dataset; of Explicit and of Implicit VR.
+BARE: Final = (
+    b"\x10\0\x10\0PN\4\0A^B \x10\0\x20\0LO\2\0P ",
+    b"\x10\0\x10\0\4\0\0\0A^B \x10\0\x20\0\2\0\0\0P ",
 )
 # Functions that came with plugins 4.1 to 7.1, or with newer SDKs.
 SINCE_4_0: Final = {
@@ -119,7 +132,14 @@ MATCHED: Final = (
 Probe = Callable[[ModuleType], dict[str, Any]]
 
 
-def probe(orthanc: Any, files: list[str], decoded: list[str], created: list[Any], matched: list[Any]) -> dict[str, Any]:
+def probe(
+    orthanc: Any,
+    files: list[str],
+    decoded: list[str],
+    created: list[Any],
+    matched: list[Any],
+    bare: list[str],
+) -> dict[str, Any]:
     """What functions of the module `orthanc` say of files; runs in the plugin and here."""
 
     def outcome(function: Any) -> Any:
@@ -170,6 +190,14 @@ def probe(orthanc: Any, files: list[str], decoded: list[str], created: list[Any]
     for number, query in enumerate(matched):
         matcher = orthanc.CreateFindMatcher(orthanc.CreateDicom(json.dumps(query), None, 0))
         said[f"matched {number}"] = matcher.FindMatcherIsMatch(subject)
+    of_nobody = orthanc.CreateFindMatcher(orthanc.CreateDicom('{"PatientID": "P"}', None, 0))
+    for number, digits in enumerate(bare):
+        content = bytes.fromhex(digits)
+        said[f"bare {number}"] = [
+            outcome(lambda c=content: json.loads(orthanc.DicomBufferToJson(c, 2, 0, 0))),
+            outcome(lambda c=content: type(orthanc.CreateFindMatcher(c)).__name__),
+            of_nobody.FindMatcherIsMatch(content),
+        ]
     said["dictionary"] = [orthanc.LookupDictionary(name) for name in ("PatientID", "Rows", "ImageType")]
     said["names"] = [orthanc.GetTagName(0x0010, element, "") for element in (0x0010, 0x0020, 0x4000)]
     said["hashes"] = [orthanc.ComputeMd5(b"a"), orthanc.ComputeSha1(b"a")]
@@ -197,7 +225,7 @@ def paths(names: tuple[str, ...]) -> list[str]:
     return [str(get_testdata_file(name)) for name in names]
 
 
-ARGUMENTS: Final = (paths(FILES), paths(DECODED), list(CREATED), list(MATCHED))
+ARGUMENTS: Final = (paths(FILES), paths(DECODED), list(CREATED), list(MATCHED), [content.hex() for content in BARE])
 
 
 @pytest.fixture(scope="module")
