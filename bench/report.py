@@ -153,6 +153,7 @@ def _amounts(group: str, sizes: Sizes) -> str:
     return {
         "store": f"{sizes.instances} instances in a store case, but {sizes.slow_instances} per association where one "
         "side has Nagle's algorithm on.",
+        "filter": f"{sizes.instances} instances in a case.",
         "find": f"{sizes.studies} studies; queries: {samples}.",
         "retrieve": f"{sizes.retrieved} instances of 525 KB, {2 * sizes.retrieved} of 33 KB, but "
         f"{sizes.slow_instances} where one side has Nagle's algorithm on.",
