@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import mmap
 import struct
 from array import array
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ def little_endian(value: bytes, vr: str, order: str) -> bytes:
 def read_file(content: Any) -> DicomFile:
     """Parse a file with or without file meta information. Raises OrthancException for what is none."""
     try:
-        data_set = pydicom.dcmread(_Reader(content), force=True)
+        data_set = pydicom.dcmread(_opened(content), force=True)
         transfer_syntax = str(getattr(data_set.file_meta, "TransferSyntaxUID", "") or "")
     except (
         InvalidDicomError, EOFError, OSError, ValueError, KeyError, AttributeError, NotImplementedError, struct.error
@@ -79,32 +80,12 @@ def encoded_data_set(dicom: bytes) -> tuple[bytes, str]:
     return data_set, meta.get(0x0010) or ("1.2.840.10008.1.2.1" if has_vr else "1.2.840.10008.1.2")
 
 
-class _Reader(io.RawIOBase):
-    """Reads from a buffer without copying all of it."""
-
-    def __init__(self, content: Any) -> None:
-        self._content = content
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        base = {0: 0, 1: self._position, 2: len(self._content)}[whence]
-        self._position = max(0, base + offset)
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def read(self, size: int | None = -1) -> bytes:
-        end = len(self._content) if size is None or size < 0 else self._position + size
-        piece = bytes(self._content[self._position : end])
-        self._position += len(piece)
-        return piece
+def _opened(content: Any) -> Any:
+    """A file to read from, of Python's own: pydicom reads some hundred times. A mapped file is not copied."""
+    if isinstance(content, mmap.mmap):
+        content.seek(0)
+        return content
+    return io.BytesIO(content)
 
 
 def part10(data_set: bytes, transfer_syntax_uid: str) -> bytes:
