@@ -75,16 +75,19 @@ class ScriptClient:
     def connection(self, deadline: float) -> socket.socket:
         """A connection for calls; a host that is not there is waited for. Raises ScriptUnavailable."""
         until = min(deadline, time.monotonic() + HOST_WAIT_S)
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_connected, max(0.0, until - time.monotonic()))
-            if not self._is_connected:
-                raise ScriptUnavailable(self._failure or "the script is not running: it is started again")
-            if self._idle:
-                return self._idle.pop()
-        try:
-            return self._connect()
-        except OSError as error:
-            raise ScriptUnavailable(f"the script is not running: {error.strerror or error}") from error
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_connected, max(0.0, until - time.monotonic()))
+                if not self._is_connected:
+                    raise ScriptUnavailable(self._failure or "the script is not running: it is started again")
+                if self._idle:
+                    return self._idle.pop()
+            try:
+                return self._connect()
+            except OSError as error:  # it has just ended: the thread that watches will hear so in a moment
+                if time.monotonic() + RECONNECT_DELAY_S > until:
+                    raise ScriptUnavailable(f"the script is not running: {error.strerror or error}") from error
+                time.sleep(RECONNECT_DELAY_S)
 
     def give_back(self, connection: socket.socket) -> None:
         """For the next call."""

@@ -172,16 +172,15 @@ class Handlers:
         arguments = (_connection(packet.header),) if registration.has_connection else ()
         if registration.has_connection:
             request = {name: value for name, value in request.items() if name not in ("OriginatorAET", "SourceAET")}
-        with conversation.move():
-            driver = conversation.perform(Kind.MOVE, limit_s, lambda: create(*arguments, **request))
-            try:
-                count = conversation.perform(Kind.MOVE, limit_s, lambda: size(driver))
-                if not isinstance(count, int) or not 0 <= count <= MAXIMUM_SUB_OPERATIONS:
-                    raise Refused(f"the size of the move is {count!r:.100}, which is no number of sub-operations")
-                conversation.answer({"size": int(count)})
-                self._apply(conversation, lambda: apply(driver))
-            finally:
-                self._free(conversation, limit_s, lambda: free(driver))
+        driver = conversation.perform(Kind.MOVE, limit_s, lambda: create(*arguments, **request))
+        try:
+            count = conversation.perform(Kind.MOVE, limit_s, lambda: size(driver))
+            if not isinstance(count, int) or not 0 <= count <= MAXIMUM_SUB_OPERATIONS:
+                raise Refused(f"the size of the move is {count!r:.100}, which is no number of sub-operations")
+            conversation.answer({"size": int(count)})
+            self._apply(conversation, lambda: apply(driver))
+        finally:
+            self._free(conversation, limit_s, lambda: free(driver))
         conversation.answer({"freed": True})
 
     @staticmethod

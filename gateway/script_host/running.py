@@ -2,8 +2,8 @@
 
 A call that is late is interrupted by an exception in its thread. One that this does not end, because it waits in
 something that is not Python, is left behind: the next call of its kind runs on another thread, and the process ends
-as soon as nothing else runs in it. A call that keeps the interpreter lock ends the process by itself (faulthandler's
-thread does not need that lock).
+as soon as nobody else waits for an answer of it. A call that keeps the interpreter lock ends the process by itself
+(faulthandler's thread does not need that lock).
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Turns:
         self._guard = threading.Lock()
         self._locks = {kind: threading.Lock() for kind in Kind if kind.is_serial}
         self._running: set[_Running] = set()
-        self._moves = 0
+        self._conversations = 0
         self._is_to_end = ""
         self._log_again_at: dict[Kind, float] = {}
         self._log = get_logger()
@@ -103,22 +103,20 @@ class Turns:
                 _set_exception(running.thread, None)
             if lock is not None and not is_over and not running.is_left_behind:
                 lock.release()
+
+    def begin_conversation(self) -> None:
+        """The script is about to be called: until the last answer is sent the process is not replaced."""
+        with self._guard:
+            self._conversations += 1
+
+    def end_conversation(self) -> None:
+        """The last answer is sent, or nobody waits for it any more."""
+        with self._guard:
+            self._conversations -= 1
         self._end_if_idle()
 
-    @contextlib.contextmanager
-    def move(self) -> Iterator[None]:
-        """The body is the life of a move: the process is not replaced during it."""
-        with self._guard:
-            self._moves += 1
-        try:
-            yield
-        finally:
-            with self._guard:
-                self._moves -= 1
-            self._end_if_idle()
-
     def end_soon(self, reason: str) -> None:
-        """End the process, to be started again, as soon as no other call runs."""
+        """End the process, to be started again, as soon as no conversation is under way."""
         with self._guard:
             self._is_to_end = self._is_to_end or reason
         self._end_if_idle()
@@ -161,7 +159,7 @@ class Turns:
             left_behind = sum(one.is_left_behind for one in self._running)
             if not self._is_to_end:
                 return
-            if (self._moves or len(self._running) > left_behind) and left_behind < MAXIMUM_LEFT_BEHIND:
+            if self._conversations > left_behind and left_behind < MAXIMUM_LEFT_BEHIND:
                 return
             self._log.error("the script is started again", reason=self._is_to_end)
             os._exit(EXIT_REPLACE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,7 @@ from gateway.script_host.running import NoTurn, TooLate, Turns
 
 BACKLOG: Final = 512
 SEND_TIMEOUT_S: Final = 10.0
+THREAD_RETRY_S: Final = 0.1
 
 Handler = Callable[["Conversation", Packet], None]
 """Answers the first request of a conversation, and receives those that follow."""
@@ -39,7 +41,7 @@ class Conversation:
     def __init__(self, connection: socket.socket, turns: Turns) -> None:
         self._connection = connection
         self._turns = turns
-        # Whether the caller knows that the script has been called.
+        # Whether the script has been called, and the caller knows it.
         self._is_begun = False
         self._log = get_logger()
 
@@ -49,6 +51,7 @@ class Conversation:
             with self._turns.turn(kind, limit_s):
                 if not self._is_begun:
                     self._is_begun = True
+                    self._turns.begin_conversation()
                     self.answer({"begun": True})
                 return function()
         except Broken:
@@ -65,10 +68,6 @@ class Conversation:
             self._turns.log_failure(kind, error)
             raise Refused(f"the {kind.text} callback: {described(error)}") from error
 
-    def move(self) -> Any:
-        """See Turns.move."""
-        return self._turns.move()
-
     def answer(self, header: dict[str, Any], payload: bytes = b"") -> None:
         """Send a packet of the answer. Raises Broken."""
         try:
@@ -76,9 +75,11 @@ class Conversation:
         except TimeoutError as error:
             raise Broken("the caller does not listen") from error
 
-    def begin(self) -> None:
-        """What follows is a call of its own."""
-        self._is_begun = False
+    def end(self) -> None:
+        """The last answer is sent, or cannot be. What follows is a call of its own."""
+        if self._is_begun:
+            self._is_begun = False
+            self._turns.end_conversation()
 
     def next(self) -> Packet:
         """The next request. Raises Broken at the end of the conversation."""
@@ -126,7 +127,17 @@ class Server:
     def _accept(self) -> None:
         while True:
             connection, _address = self._listener.accept()
+            while not self._has_thread(connection):
+                time.sleep(THREAD_RETRY_S)
+
+    def _has_thread(self, connection: socket.socket) -> bool:
+        """Whether the thread of a connection could be started. If not, those who call wait for the next process."""
+        try:
             threading.Thread(target=self._serve, args=(connection,), name="script-call", daemon=True).start()
+        except (RuntimeError, MemoryError):
+            self._turns.end_soon("it has no memory left for a thread")
+            return False
+        return True
 
     def _serve(self, connection: socket.socket) -> None:
         conversation = Conversation(connection, self._turns)
@@ -145,13 +156,14 @@ class Server:
 
     def _call(self, conversation: Conversation, packet: Packet) -> None:
         kind = Kind.of(packet.header["call"])
-        conversation.begin()
         try:
             if self._registrations.of(kind) is None:
                 raise Refused(f"the script has no {kind.text} callback any more")
             self._handlers[kind](conversation, packet)
         except Refused as error:
             conversation.answer(error.header())
+        finally:
+            conversation.end()
 
     def _add_watcher(self, connection: socket.socket) -> None:
         with self._lock:

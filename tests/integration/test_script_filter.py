@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from gateway.script_host.packets import socket_path
 from tests.conftest import MakeGateway
 from tests.integration.gateways import ct, process_of
 from tests.support.processes import wait_until
@@ -168,10 +169,11 @@ orthanc.RegisterIncomingCStoreInstanceFilter(Filter)
 """,
         FilterTimeout=1,
     )
+    assert statuses(gateway, ["1.2.0"], calling="GOOD") == [0]  # worker and script are up
     before = process_of(gateway, SCRIPT)
     started = time.monotonic()
     assert statuses(gateway, ["1.2.1"], calling="BAD") == [REFUSED]
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 5
     wait_until(lambda: statuses(gateway, ["1.2.2"], calling="GOOD") == [0], TIMEOUT_S, "nothing is accepted any more")
     if how in ("sleep", "swallowing", "waiting"):  # what Python's exceptions do not end is ended with its process
         wait_until(lambda: process_of(gateway, SCRIPT) != before, TIMEOUT_S, "the script was not started again")
@@ -235,6 +237,45 @@ orthanc.RegisterIncomingCStoreInstanceFilter(Filter)
     assert statuses(gateway, ["1.2.1"], calling="BAD") == [REFUSED]
     wait_until(lambda: process_of(gateway, SCRIPT) != before, TIMEOUT_S, "the script was not started again")
     assert statuses(gateway, ["1.2.2"], calling="GOOD") == [0]
+
+
+def connections_of_callers(gateway: Gateway) -> int:
+    """Sockets of the script's process, those that it has not accepted yet too (proc(5), /proc/net/unix)."""
+    path = str(socket_path(gateway.state_directory))
+    return Path("/proc/net/unix").read_text().count(path)
+
+
+def test_script_that_leaves_no_room_for_threads_is_started_again(scripted: Any, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    gateway = scripted(
+        f"""
+import os, threading, time, orthanc
+
+def Filter(instance):
+    if instance.GetInstanceRemoteAet() == 'BAD':
+        try:
+            while True:
+                threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
+        except RuntimeError:
+            open({str(go)!r} + '.full', 'w').close()
+        while not os.path.exists({str(go)!r}):
+            time.sleep(0.01)
+    return 0
+
+orthanc.RegisterIncomingCStoreInstanceFilter(Filter)
+""",
+        MaximumMemory=1 << 30,
+    )
+    before = process_of(gateway, SCRIPT)
+    with ThreadPoolExecutor(2) as executor:
+        bad = executor.submit(statuses, gateway, ["1.2.1"], calling="BAD")
+        wait_until((tmp_path / "go.full").exists, TIMEOUT_S, "there is room for ever more threads")
+        connections = connections_of_callers(gateway)
+        good = executor.submit(statuses, gateway, ["1.2.2"], calling="GOOD")  # needs a thread of its own
+        wait_until(lambda: connections_of_callers(gateway) > connections, TIMEOUT_S, "nobody calls")
+        go.touch()
+        assert (bad.result(), good.result()) == ([0], [0])
+    wait_until(lambda: process_of(gateway, SCRIPT) != before, TIMEOUT_S, "the script was not started again")
 
 
 def test_what_a_script_prints_is_logged_and_counted(scripted: Any) -> None:
