@@ -15,7 +15,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 
 from gateway import IMPLEMENTATION_CLASS_UID
-from gateway.part10 import Part10Error, find_data_set
+from gateway.dicom.part10 import Part10Error, find_data_set
 from gateway.script_host.api.errors import BAD_FILE_FORMAT, OrthancException
 
 PIXEL_DATA: Final = 0x7FE0_0010

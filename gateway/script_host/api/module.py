@@ -11,7 +11,6 @@ from types import ModuleType
 from typing import Any, Final
 
 from gateway.dicom.character_sets import CharacterSet
-from gateway.dicom.part10 import Part10Error, find_data_set
 from gateway.log import get_logger
 from gateway.script_host.api import enumerations, queries
 from gateway.script_host.api.catalogue import CALLED_BY_ORTHANC, NOT_OFFERED, ONLY_IN_ORTHANC

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.dicom.character_sets import CharacterSet
-from gateway.dicom.part10 import Part10Error, find_data_set
 from gateway.matching.attributes import Attributes
 from gateway.matching.identifier import read_attributes
 from gateway.matching.keys import InvalidQuery, Key
