@@ -29,6 +29,7 @@ def names_used(source: str) -> frozenset[str]:
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and node.module == MODULE_NAME
         for alias in node.names
+        if alias.name != "*"
     }
     return frozenset(found)
 

@@ -25,7 +25,9 @@ def load(path: Path, module: OrthancModule) -> None:
     # The plugin's interpreter reads it; ours is started without. Last: our own packages are not to be replaced.
     sys.path.extend(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None or not path.is_file():
+    if not path.is_file():
+        raise CannotLoad(f"there is no file {path}")
+    if spec is None or spec.loader is None:
         raise CannotLoad(f"{path} is no Python file")
     script = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = script

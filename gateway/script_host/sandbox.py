@@ -1,7 +1,8 @@
 """Loads a script for `dicom-gateway check`, in a process of its own, and says what it registers.
 
-Started as `python -I -m gateway.script_host.sandbox`, settings on standard input; JSON on standard output. What a
-script wants to change in Orthanc while it is loaded is refused.
+Started as `python -I -m gateway.script_host.sandbox`, settings on standard input; JSON on standard output: a line of
+what its text says, which is there even if it never loads, and a line of what came of loading it. What a script wants
+to change in Orthanc while it is loaded is refused.
 """
 
 from __future__ import annotations
@@ -68,12 +69,20 @@ def inspect(settings: Settings, limit_s: float) -> Inspected:
             timeout=limit_s,
             check=False,
         )
-    except subprocess.TimeoutExpired:
-        return Inspected(f"it does not load within {limit_s:g} s", [], [])
+    except subprocess.TimeoutExpired as late:
+        return _inspected(late.stdout or b"", f"it does not load within {limit_s:g} s")
+    return _inspected(ended.stdout, f"its process ended with status {ended.returncode} while it was loaded")
+
+
+def _inspected(answer: bytes, otherwise: str) -> Inspected:
+    """What the process has said; `otherwise`: why it did not say what came of loading."""
+    lines = answer[:MAXIMUM_ANSWER_BYTES].splitlines()
     try:
-        return Inspected(**json.loads(ended.stdout[:MAXIMUM_ANSWER_BYTES]))
+        found = json.loads(lines[0]) if lines else []
+        error, registered = json.loads(lines[1]) if len(lines) > 1 else (otherwise, [])
     except (ValueError, TypeError):
-        return Inspected(f"its process ended with status {ended.returncode} while it was loaded", [], [])
+        found, error, registered = [], otherwise, []
+    return Inspected(error, registered, found)
 
 
 def main() -> None:
@@ -92,6 +101,7 @@ def main() -> None:
     made = surroundings(settings, configuration, registrations, in_orthanc=in_orthanc)
     module = make_module(replace(made, rest=_ReadingRestApi(made.rest.endpoint)))
     offered = frozenset(vars(module))
+    _write(answer, _remarks(script, offered, in_orthanc=in_orthanc))
     error = ""
     try:
         load(script, module)
@@ -100,9 +110,12 @@ def main() -> None:
     names = [registered.name for kind in registrations.kinds if (registered := registrations.of(kind)) is not None]
     if registrations.on_change is not None:
         names.append("RegisterOnChangeCallback")
-    found: dict[str, Any] = asdict(Inspected(error, sorted(names), _remarks(script, offered, in_orthanc=in_orthanc)))
-    os.write(answer, json.dumps(found).encode())
+    _write(answer, [error, sorted(names)])
     os._exit(0)
+
+
+def _write(answer: int, line: Any) -> None:
+    os.write(answer, json.dumps(line).encode() + b"\n")
 
 
 def _remarks(script: Path, offered: frozenset[str], *, in_orthanc: bool) -> list[str]:

@@ -79,6 +79,8 @@ def test_check_says_who_calls_the_callback_of_received_instances(said, tmp_path:
         ("import orthanc\n\northanc.RestApiPost('/tools/reset', '')", "nothing is changed in a check"),
         ("import os\nos._exit(7)", "its process ended with status 7"),
         ("while True: pass", "it does not load within 2 s"),
+        ("def f(:", "SyntaxError: invalid syntax (mine.py, line 1)"),
+        ("from orthanc import *\nimport ctypes\nctypes.string_at(0)", "its process ended with status -11"),
     ],
 )
 def test_check_says_why_a_script_cannot_be_loaded(said, text: str, reason: str) -> None:  # type: ignore[no-untyped-def]
@@ -87,3 +89,11 @@ def test_check_says_why_a_script_cannot_be_loaded(said, text: str, reason: str) 
     assert line.startswith("PROBLEM: script ")
     assert reason in line
     assert time.monotonic() - started < 20
+
+
+def test_check_says_what_is_not_offered_of_a_script_that_never_loads(said) -> None:  # type: ignore[no-untyped-def]
+    lines = said("import orthanc\nx = orthanc.HttpGet\nwhile True: pass", LoadTimeout=2)
+    assert [line.split("mine.py: ")[1] for line in lines] == [
+        "cannot be loaded: it does not load within 2 s",
+        "orthanc.HttpGet is not offered; instead: a library for HTTP, such as requests",
+    ]

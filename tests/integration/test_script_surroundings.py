@@ -98,5 +98,5 @@ def test_answers_that_are_no_files(make_gateway: MakeGateway, tmp_path: Path) ->
     gateway.start()
     found = findscu(gateway.dicom_port, "QueryRetrieveLevel=STUDY", "PatientID")
     assert (found.status, [one.PatientID for one in found.answers]) == (0, ["explicit", "implicit"])
-    found = findscu(gateway.dicom_port, "PatientID=whole", model="-W")
+    found = findscu(gateway.dicom_port, "PatientID", model="-W")
     assert (found.status, [one.PatientID for one in found.answers]) == (0, ["whole"])

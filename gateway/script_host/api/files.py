@@ -71,6 +71,8 @@ def encoded_data_set(dicom: bytes) -> tuple[bytes, str]:
 
     Without file meta information, as pydicom writes a Dataset, DCMTK takes it for Explicit VR if it begins so.
     """
+    if not dicom:
+        raise OrthancException(*BAD_FILE_FORMAT)
     try:
         meta, offset = find_data_set(memoryview(dicom))
     except Part10Error as error:
