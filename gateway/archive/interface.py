@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import IO, Final, Protocol
 
+from gateway.matching.answers import AnswerEncoder
 from gateway.matching.attributes import Attributes
 from gateway.matching.keys import Key
 
@@ -140,6 +141,9 @@ class Archive(Protocol):
 
         Raises InvalidQuery before anything is asked; ArchiveUnavailable, TooBroad at any time.
         """
+
+    def answers(self, query: Query, encoder: AnswerEncoder) -> Iterator[bytes]:
+        """What `find` yields, encoded by `encoder`, which is made for this query."""
 
     def list_instances(self, selection: Selection) -> Listing:
         """What is selected. Raises ArchiveUnavailable, TooBroad."""

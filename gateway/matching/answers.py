@@ -60,6 +60,8 @@ class AnswerEncoder:
 
         What the last one cannot hold either is replaced (CharacterSet.encode_lossy).
         """
+        # Encoders with the same form make the same bytes of the same attributes.
+        self.form = (keys, transfer_syntax_uid, character_set, tuple(alternatives))
         self._implicit = transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN
         self._order = ">" if transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN else "<"
         (*self._preferred, self._last) = character_set, *alternatives
