@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -94,22 +93,17 @@ def test_nothing_is_said_of_a_file_that_is_gone(paths: list[Path]) -> None:
     assert Files(paths).state() is None
 
 
-class TestOfOrthanc:
-    pytestmark = pytest.mark.integration
-
-    @pytest.fixture(scope="class")
-    def orthanc(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
-        orthanc = Orthanc(tmp_path_factory.mktemp("orthanc"), verbose=False)
-        try:
-            orthanc.start()
-            yield orthanc
-        finally:
-            orthanc.close()
-
-    def test_its_database_is_what_it_has_open(self, orthanc: Orthanc) -> None:
+@pytest.mark.integration
+def test_orthancs_database_is_what_it_has_open(tmp_path: Path) -> None:
+    orthanc = Orthanc(tmp_path, verbose=False)
+    try:
+        orthanc.start()
         folder = orthanc.directory / "orthanc"
         assert database_files(orthanc.pid) == (folder / "index", folder / "index-wal")
+    finally:
+        orthanc.close()
 
-    def test_a_process_without_a_database_has_none(self) -> None:
-        assert database_files(os.getpid()) == ()
-        assert database_files(2**22 + 1) == ()
+
+def test_a_process_without_a_database_has_none() -> None:
+    assert database_files(os.getpid()) == ()
+    assert database_files(2**22 + 1) == ()
