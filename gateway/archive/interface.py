@@ -27,6 +27,9 @@ class Level(Enum):
     SERIES = 2
     IMAGE = 3
 
+    # Members are what they are; Enum's own function, in Python, hashes their names.
+    __hash__ = object.__hash__
+
     @property
     def unique_key(self) -> int:
         """The tag of the level's unique key (PS3.4 C.6.1.1.2 to C.6.1.1.5)."""

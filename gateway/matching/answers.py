@@ -116,10 +116,14 @@ class AnswerEncoder:
         parts = []
         for field in fields:
             element = attributes.get(field.tag)
-            if element is None or not element.value:
+            if element is None or not (text := element.value):
                 parts.append(field.empty)
             elif field.is_plain:
-                parts.append(_encoded(field, self._text(field, element, character_set)))
+                if character_set.has_ascii and isinstance(text, str) and text.isascii() and "\x1b" not in text:
+                    value = text.encode("ascii")  # what most values are; the same as below, without the calls
+                else:
+                    value = self._text(field, element, character_set)
+                parts.append(_encoded(field, value))
             elif field.key.vr == "SQ":
                 parts.append(_encoded(field, self._items(field, element, character_set)))
             else:

@@ -157,7 +157,7 @@ def test_each_change_ends_what_is_kept(pair: Pair, change: Callable[[Pair, rando
     for query in QUERIES:
         pair.wait_until_kept(query)
     change(pair, chance)
-    assert not any([pair.is_kept(query) for query in QUERIES])
+    assert not any(pair.is_kept(query) for query in QUERIES)
 
 
 def test_what_others_only_read_ends_nothing(pair: Pair) -> None:
