@@ -116,9 +116,7 @@ def test_a_long_question_counts() -> None:
 
 
 @given(
-    st.lists(
-        st.tuples(st.sampled_from("abcdef"), st.integers(0, 4000), st.booleans(), st.integers(0, 40)), max_size=60
-    )
+    st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 4000), st.booleans(), st.integers(0, 40)), max_size=60)
 )
 def test_answers_are_those_of_now_and_within_bounds(steps: list[tuple[str, int, bool, int]]) -> None:
     source = Source(maximum_bytes=12_000)
