@@ -13,7 +13,7 @@ from gateway.archive.kept_answers import KeptAnswers
 from gateway.archive.orthanc import Options, OrthancArchive
 from gateway.archive.rest import OrthancRest
 from gateway.archive.unchanged import Files, database_files
-from gateway.character_sets import CharacterSet
+from gateway.dicom.character_sets import CharacterSet
 from gateway.forwarding.transports import Endpoint
 from gateway.matching.answers import AnswerEncoder
 from tests.gateway.archive.test_orthanc_archive import keys
