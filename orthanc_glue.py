@@ -130,6 +130,7 @@ class Gateway:
             "authorization": self._authorization,
             "is_changed_on_arrival": CALLBACKS.change_received,
             "is_script_in_orthanc": CALLBACKS.runs_gateway_script,
+            "orthanc_pid": os.getpid(),
         }
         lends_posts = self._may_lend_posts()
         delay = FIRST_RESTART_DELAY_S

@@ -20,7 +20,7 @@ from bench.client import STUDY_ROOT_FIND
 from bench.encoding import encode
 from bench.figures import Figures
 from bench.find_client import Asking, Question, ask, ask_and_measure
-from bench.peers import VARIANTS, Setting
+from bench.peers import VARIANTS, OrthancPeer, Setting
 from bench.processes import wait_until_quiet
 
 DIFFERENT_QUESTIONS = 50
@@ -98,11 +98,15 @@ QUERIES: dict[str, tuple[Ask, ...]] = {
 
 @dataclass(frozen=True)
 class FindCase:
-    """Clients that ask one kind of query, each on one association, about patients in no order."""
+    """Clients that ask one kind of query, each on one association, about patients in no order.
+
+    `changing`: while Orthanc's content changes.
+    """
 
     query: str
     clients: int = 1
     nagle: bool = False
+    changing: bool = False
     optional: bool = False
     group: str = field(default="find", init=False)
     stage: str = field(default="find", init=False)
@@ -111,7 +115,7 @@ class FindCase:
 
     @property
     def name(self) -> str:
-        return f"find-{self.query}-{self.clients}{'-nagle' if self.nagle else ''}"
+        return f"find-{self.query}-{self.clients}{'-nagle' if self.nagle else ''}{'-changing' if self.changing else ''}"
 
     @property
     def peers(self) -> tuple[str, ...]:
@@ -142,7 +146,10 @@ class FindCase:
             )
             for client in range(self.clients)
         ]
-        return ask_and_measure(run.peer, clients)
+        if not (self.changing and isinstance(run.peer, OrthancPeer)):
+            return ask_and_measure(run.peer, clients)
+        with run.peer.changing():
+            return ask_and_measure(run.peer, clients)
 
     def _questions(self, archive: QueryArchive, client: int) -> list[Question]:
         chosen = random.Random(client)  # the same for every peer
@@ -151,10 +158,12 @@ class FindCase:
         return [kinds[i % len(kinds)](archive, chosen.randrange(archive.studies)) for i in range(count)]
 
 
+LISTS = ("day", "counts")
 ONE_AND_FOUR_CLIENTS = ("patient", "day", "counts", "mix")
 
 FIND_CASES: tuple[Case, ...] = (
     *(FindCase(query) for query in QUERIES),
     *(FindCase(query, clients=4, optional=query not in ONE_AND_FOUR_CLIENTS) for query in QUERIES),
+    *(FindCase(query, clients=clients, changing=True) for query in LISTS for clients in (1, 4)),
     *(FindCase(query, nagle=True, optional=query != "patient") for query in QUERIES),
 )

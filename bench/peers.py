@@ -8,8 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ GATEWAY_DATABASE = "gateway.sqlite"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
 POLL_INTERVAL_S = 0.005
+CHANGE_INTERVAL_S = 0.05
 LOG_TAIL_LINES = 8
 CALLED_AE_TITLE = "ORTHANC"
 
@@ -222,6 +224,31 @@ class OrthancPeer(Peer):
         answer = response.read()
         if response.status != 200:
             raise PeerFailed(f"POST /instances: {response.status} {answer[:200].decode(errors='replace')}")
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        """Metadata of a patient is written again and again meanwhile: answers cannot be those of a moment ago."""
+        done = threading.Event()
+        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=60)
+
+        def request(method: str, uri: str, body: str | None = None) -> bytes:
+            connection.request(method, uri, body)
+            return connection.getresponse().read()
+
+        (patient,) = json.loads(request("GET", "/patients?since=0&limit=1"))
+
+        def change() -> None:
+            while not done.wait(CHANGE_INTERVAL_S):
+                request("PUT", f"/patients/{patient}/metadata/1024", "x")
+
+        thread = threading.Thread(target=change)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+            connection.close()
 
     def _stop(self) -> None:
         self._connection.close()

@@ -40,6 +40,8 @@ class Settings:
     is_changed_on_arrival: bool = False
     # The file `Script` is loaded inside Orthanc too, by whatever way.
     is_script_in_orthanc: bool = False
+    # Whose plugin started the gateway.
+    orthanc_pid: int | None = None
 
     @property
     def in_orthanc(self) -> bool:

@@ -77,7 +77,7 @@ class FindService:
         query = Query(level_of(question.abstract_syntax, keys), keys)
         asked_for = (*query.keys, *(key for key in _ALWAYS if key_of(query.keys, key.tag) is None))
         encoder = AnswerEncoder(asked_for, question.transfer_syntax, self._character_set)
-        matches = map(encoder.encode, self._archives.of(question.called_ae_title).find(query))
+        matches = self._archives.of(question.called_ae_title).answers(query, encoder)
         return Answers(matches, self._limit(query.level), said={"query_level": query.level.name})
 
     def _limit(self, level: Level) -> int | None:

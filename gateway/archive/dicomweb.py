@@ -25,6 +25,7 @@ from gateway.archive.interface import (
 from gateway.dicomweb.client import DicomWebClient
 from gateway.dicomweb.errors import DicomWebError, HttpStatusError, ServerUnreachable
 from gateway.dicomweb.qido import Qido
+from gateway.matching.answers import AnswerEncoder
 from gateway.matching.attributes import Attributes
 
 
@@ -42,6 +43,10 @@ class DicomWebArchive:
     def find(self, query: Query) -> Iterator[Attributes]:
         """See Archive."""
         return self._find(self._search.plan(query), query)
+
+    def answers(self, query: Query, encoder: AnswerEncoder) -> Iterator[bytes]:
+        """See Archive."""
+        return map(encoder.encode, self.find(query))
 
     def list_instances(self, selection: Selection) -> Listing:
         """See Archive."""

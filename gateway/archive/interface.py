@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import IO, Final, Protocol
 
+from gateway.matching.answers import AnswerEncoder
 from gateway.matching.attributes import Attributes
 from gateway.matching.keys import Key
 
@@ -25,6 +26,9 @@ class Level(Enum):
     STUDY = 1
     SERIES = 2
     IMAGE = 3
+
+    # Members are what they are; Enum's own function, in Python, hashes their names.
+    __hash__ = object.__hash__
 
     @property
     def unique_key(self) -> int:
@@ -140,6 +144,9 @@ class Archive(Protocol):
 
         Raises InvalidQuery before anything is asked; ArchiveUnavailable, TooBroad at any time.
         """
+
+    def answers(self, query: Query, encoder: AnswerEncoder) -> Iterator[bytes]:
+        """What `find` yields, encoded by `encoder`, which is made for this query."""
 
     def list_instances(self, selection: Selection) -> Listing:
         """What is selected. Raises ArchiveUnavailable, TooBroad."""

@@ -16,6 +16,7 @@ from gateway.archive.interface import (
     Selection,
     Wanted,
 )
+from gateway.matching.answers import AnswerEncoder
 from gateway.matching.attributes import Attributes
 
 
@@ -23,6 +24,10 @@ class NoArchive:
     """An Archive (gateway.archive.interface) that has nothing and takes nothing."""
 
     def find(self, query: Query) -> Iterator[Attributes]:
+        """See Archive."""
+        self._refuse()
+
+    def answers(self, query: Query, encoder: AnswerEncoder) -> Iterator[bytes]:
         """See Archive."""
         self._refuse()
 

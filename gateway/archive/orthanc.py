@@ -21,6 +21,7 @@ from gateway.archive.interface import (
     Selection,
     Wanted,
 )
+from gateway.archive.kept_answers import Asked, KeptAnswers
 from gateway.archive.orthanc_candidates import OrthancCandidates
 from gateway.archive.orthanc_files import StoredFiles
 from gateway.archive.orthanc_instances import list_instances
@@ -39,7 +40,7 @@ from gateway.archive.orthanc_tags import (
 from gateway.archive.read_ahead import OrthancReadAhead, Slots
 from gateway.archive.rest import OrthancRest
 from gateway.forwarding.verdicts import Verdict
-from gateway.matching.answers import private_creators
+from gateway.matching.answers import AnswerEncoder, private_creators
 from gateway.matching.attributes import Attributes, Element
 from gateway.matching.keys import Key
 from gateway.matching.matcher import Matcher
@@ -93,8 +94,12 @@ class OrthancArchive:
         options: Options,
         barrier: QueryBarrier | None = None,
         index: QueryIndex | None = None,
+        kept: KeptAnswers | None = None,
     ) -> None:
-        """`barrier`: what a query waits for before Orthanc is asked. Without `index` Orthanc finds the candidates."""
+        """`barrier`: what a query waits for before Orthanc is asked. Without `index` Orthanc finds the candidates.
+
+        `kept`: answers that need not be asked for again.
+        """
         self._rest = rest
         self._address = Address(rest.endpoint)
         # of Orthanc's HTTP threads half as many as queries may take
@@ -104,11 +109,17 @@ class OrthancArchive:
         self._resources = OrthancResources(rest)
         self._executor = ThreadPoolExecutor(rest.connections, thread_name_prefix="archive")
         self._candidates = OrthancCandidates(self._resources, index)
+        self._kept = kept
 
     def find(self, query: Query) -> Iterator[Attributes]:
         """See Archive."""
         plan = _Plan(query, self._options)
         return iter(()) if plan.is_empty else self._find(plan, query)
+
+    def answers(self, query: Query, encoder: AnswerEncoder) -> Iterator[bytes]:
+        """See Archive."""
+        plan = _Plan(query, self._options)
+        return iter(()) if plan.is_empty else self._answers(plan, query, encoder)
 
     def list_instances(self, selection: Selection) -> Listing:
         """See Archive."""
@@ -140,6 +151,19 @@ class OrthancArchive:
     def _find(self, plan: _Plan, query: Query) -> Iterator[Attributes]:
         if self._barrier is not None:
             self._barrier.wait(query)
+        yield from self._ask(plan, query)
+
+    def _answers(self, plan: _Plan, query: Query, encoder: AnswerEncoder) -> Iterator[bytes]:
+        if self._barrier is not None:
+            self._barrier.wait(query)
+
+        def ask() -> Iterator[bytes]:
+            return map(encoder.encode, self._ask(plan, query))
+
+        kept = self._kept
+        yield from ask() if kept is None else kept.answers(Asked(query.keys, (query.level, encoder.form)), ask)
+
+    def _ask(self, plan: _Plan, query: Query) -> Iterator[Attributes]:
         parents = Parents(self._resources)
         related = Related(self._resources, plan.computed_tags)
         files = StoredFiles(self._rest, self._resources, self._executor, plan.file_keys)

@@ -4,9 +4,11 @@ from gateway.archive.barrier import QueryBarrier
 from gateway.archive.dicomweb import DicomWebArchive
 from gateway.archive.index.query_index import QueryIndex
 from gateway.archive.interface import Archive, Archives
+from gateway.archive.kept_answers import KeptAnswers
 from gateway.archive.nothing import NoArchive
 from gateway.archive.orthanc import Options, OrthancArchive
 from gateway.archive.rest import OrthancRest
+from gateway.archive.unchanged import Files, database_files
 from gateway.child import Settings
 from gateway.deliveries import DeliveryClient
 from gateway.dicomweb.client import DicomWebClient
@@ -19,12 +21,15 @@ def orthanc_archive(settings: Settings, configuration: Configuration, deliveries
     options = configuration.orthanc
     connections = max(1, options.http_threads_count // 3 // configuration.workers)
     rest = OrthancRest(endpoint(settings, configuration), connections)
-    index = None
+    index = kept = None
     if configuration.gateway.query_index:
         # Orthanc elsewhere may be started anew, with another database, and nobody tells us.
         ends_with_orthanc = settings.in_orthanc and configuration.gateway.orthanc is None
         index = QueryIndex(rest, configuration.state_directory, ends_with_orthanc=ends_with_orthanc)
         index.start()
+        if ends_with_orthanc and settings.orthanc_pid is not None and (files := database_files(settings.orthanc_pid)):
+            # candidates are the index's, which may be filled anew while Orthanc does not change
+            kept = KeptAnswers(Files((*files, *index.paths)).state)
     return OrthancArchive(
         rest,
         Options(
@@ -34,6 +39,7 @@ def orthanc_archive(settings: Settings, configuration: Configuration, deliveries
         ),
         QueryBarrier(deliveries, configuration.gateway.query_barrier_timeout),
         index,
+        kept,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Final
 
 from pydicom.charset import STAND_ALONE_ENCODINGS, decode_bytes, encode_string, python_encoding
@@ -54,6 +54,11 @@ class CharacterSet:
 
     terms: tuple[str, ...]
 
+    @cached_property
+    def has_ascii(self) -> bool:
+        """Whether what is ASCII, and no escape sequence, is encoded as such."""
+        return len(self.terms) == 1 or not self.terms[0]
+
     def decode(self, data: bytes, vr: str) -> str:
         """Decode; bytes that are not of the set become replacement characters."""
         codecs = _codecs(self.terms)
@@ -66,7 +71,7 @@ class CharacterSet:
     def encode(self, text: str) -> bytes | None:
         """Encode; None if the set cannot hold the text."""
         # What most text is: the same in a single set, and where ASCII is the first of several.
-        if text.isascii() and "\x1b" not in text and (len(self.terms) == 1 or not self.terms[0]):
+        if self.has_ascii and text.isascii() and "\x1b" not in text:
             return text.encode("ascii")
         codecs = _codecs(self.terms)
         try:

@@ -60,6 +60,8 @@ class AnswerEncoder:
 
         What the last one cannot hold either is replaced (CharacterSet.encode_lossy).
         """
+        # Encoders with the same form make the same bytes of the same attributes.
+        self.form = (keys, transfer_syntax_uid, character_set, tuple(alternatives))
         self._implicit = transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN
         self._order = ">" if transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN else "<"
         (*self._preferred, self._last) = character_set, *alternatives
@@ -114,10 +116,14 @@ class AnswerEncoder:
         parts = []
         for field in fields:
             element = attributes.get(field.tag)
-            if element is None or not element.value:
+            if element is None or not (text := element.value):
                 parts.append(field.empty)
             elif field.is_plain:
-                parts.append(_encoded(field, self._text(field, element, character_set)))
+                if character_set.has_ascii and isinstance(text, str) and text.isascii() and "\x1b" not in text:
+                    value = text.encode("ascii")  # what most values are; the same as below, without the calls
+                else:
+                    value = self._text(field, element, character_set)
+                parts.append(_encoded(field, value))
             elif field.key.vr == "SQ":
                 parts.append(_encoded(field, self._items(field, element, character_set)))
             else:

@@ -18,6 +18,7 @@ from gateway.archive.interface import (
     Selection,
     Wanted,
 )
+from gateway.matching.answers import AnswerEncoder
 from gateway.matching.attributes import Attributes
 from tests.support.data_sets import EXPLICIT
 from tests.support.rawdicom import CT_IMAGE, image
@@ -50,6 +51,9 @@ class MemoryArchive:
         self.gate.set()
 
     def find(self, query: Query) -> Iterator[Attributes]:
+        raise ArchiveUnavailable("it only gives instances")
+
+    def answers(self, query: Query, encoder: AnswerEncoder) -> Iterator[bytes]:
         raise ArchiveUnavailable("it only gives instances")
 
     def list_instances(self, selection: Selection) -> Listing:

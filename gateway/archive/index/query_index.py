@@ -24,6 +24,7 @@ from gateway.archive.index.narrowing import Narrowing, narrow
 from gateway.archive.interface import ArchiveUnavailable, Level, Query, TooBroad
 from gateway.archive.orthanc_resources import OrthancResources
 from gateway.archive.rest import OrthancRest
+from gateway.archive.unchanged import LOG_SUFFIX
 from gateway.dicom.part10 import orthanc_id
 from gateway.log import get_logger
 
@@ -72,6 +73,11 @@ class QueryIndex:
         self._wanted = threading.Event()
         self._usable = True
         self._log = get_logger()
+
+    @property
+    def paths(self) -> tuple[Path, Path]:
+        """The files that are written when the index changes."""
+        return self._path, self._path.with_name(FILE_NAME + LOG_SUFFIX)
 
     def start(self) -> None:
         """Fill it in the background, now and whenever it is in doubt. Until then no query is answered from it."""
