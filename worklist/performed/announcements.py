@@ -87,6 +87,7 @@ def listen(state_directory: Path, heard: Callable[[Arrival], None]) -> None:
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(str(path))
+    path.chmod(0o600)
     listener.listen()
     waiting: queue.Queue[Arrival] = queue.Queue(MAXIMUM_WAITING)
 
