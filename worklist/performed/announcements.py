@@ -48,11 +48,14 @@ class Announcer:
 
     def tell(self, arrival: Arrival) -> None:
         """Tell it unless it was told a moment ago. Never fails."""
+        packet = json.dumps(asdict(arrival)).encode()
+        if len(packet) > MAXIMUM_PACKET_BYTES:  # values that no order has
+            return
         now = time.monotonic()
         if now - self._told.get(arrival, -TELL_AGAIN_S) < TELL_AGAIN_S:
             return
         with self._lock:
-            if not self._send(json.dumps(asdict(arrival)).encode(), now):
+            if not self._send(packet, now):
                 return
             if len(self._told) >= MAXIMUM_REMEMBERED:
                 self._told.clear()
