@@ -115,6 +115,8 @@ def test_what_keeps_a_gateway_that_has_served_from_starting_again_does_not_end_o
 ) -> None:
     orthanc = make_orthanc(gateway=True, DicomGateway={"Workers": 1})
     orthanc.start()
+    assert echoscu(orthanc.dicom_port).returncode == 0
+    wait_until(lambda: "listening with AE title" in orthanc.log_text(), 30, orthanc.log_tail)
     orthanc.state_directory.chmod(0o755)
     os.kill(process_of(orthanc, SUPERVISOR), signal.SIGKILL)
     wait_until(
