@@ -8,6 +8,7 @@ SPDX-License-Identifier: AGPL-3.0-or-later
 
 import json
 import os
+import re
 import socket
 
 import orthanc
@@ -15,6 +16,8 @@ import orthanc
 # The gateway's socket for reports (storage_commitment.channel), which it answers from its database.
 SOCKET_NAME = "commitment.sock"
 TIMEOUT_S = 10.0
+# A Transaction UID (PS3.5 9.1), with some tolerance: it goes into a path, and into a message of bounded length.
+UID = re.compile(r"[0-9A-Za-z._-]{1,64}")
 # Orthanc's error codes, each with the HTTP status and the text that Orthanc answers.
 INEXISTENT_ITEM = (7, 404, "Not Found", "Accessing an inexistent item")
 NETWORK_PROTOCOL = (9, 503, "Service Unavailable", "Error in the network protocol")
@@ -61,6 +64,8 @@ class StorageCommitment:
 
     def _commitment(self, transaction_uid):
         """What Orthanc should say of a request for commitment."""
+        if not UID.fullmatch(transaction_uid):
+            raise Unanswered(INEXISTENT_ITEM, f"No storage commitment transaction with UID: {transaction_uid}")
         try:
             own = json.loads(orthanc.RestApiGet(f"/storage-commitment/{transaction_uid}"))
         except orthanc.OrthancException:

@@ -76,6 +76,8 @@ class Gateway:
         self._control = None
         self._thread = None
         self._studies = None
+        # Whether it has listened since Orthanc started.
+        self._has_served = False
         self._configuration = configuration
         self._base_directory = base_directory
         # Now, not when it is needed: Orthanc takes a lock for it under which it calls scripts once it receives.
@@ -139,12 +141,14 @@ class Gateway:
             reason = self._run_once(python, settings, lends_posts)
             if self._stopping.is_set():
                 return
-            if reason is not None:
+            if reason is not None and not self._has_served:
                 self._give_up(reason)
                 return
             if time.monotonic() - started > HEALTHY_LIFE_S:
                 delay = FIRST_RESTART_DELAY_S
-            orthanc.LogError(f"DICOM gateway: ended unexpectedly, starts again in {delay:g} s")
+            # It could run a moment ago: a database that is away, or a port that is taken, is no reason to end a PACS.
+            what = "ended unexpectedly" if reason is None else f"cannot start: {reason}"
+            orthanc.LogError(f"DICOM gateway: {what}, starts again in {delay:g} s")
             self._stopping.wait(delay)
             delay = min(LAST_RESTART_DELAY_S, delay * 2)
 
@@ -235,8 +239,7 @@ class Gateway:
         section = self._configuration.get("DicomGateway")
         return isinstance(section, dict) and bool(section.get(option))
 
-    @staticmethod
-    def _listen(control):
+    def _listen(self, control):
         """What the supervisor says until it ends; the reason when that is fatal."""
         reason = None
         with control.makefile("rb") as lines:
@@ -245,6 +248,7 @@ class Gateway:
                 if message["state"] == "fatal":
                     reason = message["reason"]
                 elif message["state"] == "ready":
+                    self._has_served = True
                     # At the level at which Orthanc reports its own servers: seen without --verbose.
                     orthanc.LogWarning(f"DICOM gateway: {message['text']}")
         return reason

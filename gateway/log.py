@@ -80,7 +80,15 @@ class _JsonLine:
 
     def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
         event["process"] = self._process
-        return str(self._render(logger, method, event))
+        line = str(self._render(logger, method, event))
+        if len(line) <= MAXIMUM_LINE_BYTES:
+            return line
+        # A character is 6 bytes at most; what is cut off at the end of the line would leave no JSON.
+        characters = MAXIMUM_LINE_BYTES // (8 * len(event))
+        short = {
+            key: value if isinstance(value, int | float) else str(value)[:characters] for key, value in event.items()
+        }
+        return str(self._render(logger, method, short))
 
 
 def _printable(text: str) -> str:
@@ -90,5 +98,8 @@ def _printable(text: str) -> str:
 
 
 def _quoted(value: Any) -> str:
-    text = _printable(str(value))
-    return text if text and " " not in text and '"' not in text else '"' + text.replace('"', '\\"') + '"'
+    text = str(value)
+    if text and " " not in text and '"' not in text:
+        return _printable(text)
+    # A backslash before a quote of the peer's must not make the quote the end of the value.
+    return '"' + _printable(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'

@@ -101,7 +101,7 @@ class Channel:
         try:
             while packet := connection.recv(MAXIMUM_MESSAGE_BYTES):
                 self._hear(json.loads(packet), connection)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a message that was cut off
             self._log.warning("lost a worker", reason=str(error))
         finally:
             self._forget(lambda place: place.connection is connection)

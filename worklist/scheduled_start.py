@@ -12,6 +12,8 @@ from gateway.matching.times import Period, Range
 from worklist.items import SCHEDULED_DATE, SCHEDULED_TIME, text_of
 
 _DAY: Final = 24 * 3600 * 1_000_000
+# Each of several dates is joined with each of several times, for each item.
+MAXIMUM_PAIRS: Final = 1000
 
 
 class ScheduledStart:
@@ -26,6 +28,8 @@ class ScheduledStart:
         """None for a key that matches everything. Raises InvalidQuery for a value that is none."""
         self._days = _ranges("DA", date_key)
         self._times = _ranges("TM", time_key)
+        if len(self._days) * len(self._times) > MAXIMUM_PAIRS:
+            raise InvalidQuery(f"more than {MAXIMUM_PAIRS} pairs of date and time", SCHEDULED_DATE, mismatch=True)
 
     @property
     def days(self) -> tuple[str, str]:

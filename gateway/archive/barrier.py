@@ -1,5 +1,6 @@
 """Queries see what was acknowledged: before an archive is asked, what could match is delivered to it."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Final
@@ -18,8 +19,9 @@ from gateway.deliveries import DeliveryClient, Wanted
 from gateway.log import get_logger
 from gateway.spool import ORTHANC
 
-# More would not fit into a message; the query then waits for all that could match otherwise.
-MAXIMUM_IDENTIFIERS: Final = 200
+# The values of one key, as they are sent: five times more would not fit into a message. The query then waits for all
+# that could match otherwise.
+MAXIMUM_KEY_BYTES: Final = 12 * 1024
 
 _TAGS: Final = {
     "patient_ids": PATIENT_ID,
@@ -73,5 +75,7 @@ def _comparable(values: Iterable[str]) -> frozenset[str]:
 
 
 def _short(wanted: Wanted) -> Wanted:
-    too_many: dict[str, Any] = {name: frozenset() for name in _TAGS if len(getattr(wanted, name)) > MAXIMUM_IDENTIFIERS}
-    return replace(wanted, **too_many)
+    too_long: dict[str, Any] = {
+        name: frozenset() for name in _TAGS if len(json.dumps(list(getattr(wanted, name)))) > MAXIMUM_KEY_BYTES
+    }
+    return replace(wanted, **too_long)

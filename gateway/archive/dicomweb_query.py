@@ -17,6 +17,7 @@ from gateway.archive.interface import (
     STUDY_INSTANCE_UID,
     Level,
     Query,
+    TooBroad,
 )
 from gateway.archive.orthanc_tags import (
     MODALITIES_IN_STUDY,
@@ -37,6 +38,8 @@ from gateway.options.dicomweb import DicomWebServerSection
 # Of longer lists a search for each costs more than to look at all that the level above has.
 MAXIMUM_SEARCHES: Final = 200
 MAXIMUM_SEARCHES_WITHIN: Final = 8
+# Lists of studies and of series: each pair is a search, and one identifier has room for millions of pairs.
+MAXIMUM_PLACES: Final = 20_000
 # PS3.18 tables 10.6.3-3 to -5: what each answer has, asked for or not; here: what is empty there if it is left out.
 TOLD: Final[dict[Level, frozenset[int]]] = {
     Level.PATIENT: frozenset((0x00100010, 0x00100020)),
@@ -119,7 +122,7 @@ class QueryPlan:
         return {Level.SERIES: "series", Level.IMAGE: "instances"}.get(self.level, "studies")
 
     def searches(self) -> Iterator[Search]:
-        """What to ask. Places that are known are searched one by one; lists of values, too."""
+        """What to ask. Places that are known are searched one by one; lists of values, too. Raises TooBroad."""
         for resource, known in self._places():
             in_path = frozenset(known)
             for parameters in self._parameters(in_path):
@@ -165,6 +168,8 @@ class QueryPlan:
         if not is_below or not self.studies:
             yield "", {}
             return
+        if self.level is Level.IMAGE and len(self.studies) * len(self.series) > MAXIMUM_PLACES:
+            raise TooBroad(f"more than {MAXIMUM_PLACES} pairs of study and series")
         for study in self.studies:
             known: Attributes = {STUDY_INSTANCE_UID: Element("UI", study)}
             if self.level is Level.IMAGE and self.series:

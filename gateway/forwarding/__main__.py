@@ -72,7 +72,7 @@ class Listener:
                 message = json.loads(packet)
                 if not _handle_barrier(message, connection, barriers):
                     self._handle(message, connection, routes, barriers)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a message that was cut off
             self._log.warning("lost a worker", reason=str(error))
         finally:
             with self._lock:

@@ -21,6 +21,8 @@ from gateway.matching.keys import InvalidQuery, Key
 MAXIMUM_IDENTIFIER_BYTES: Final = 1024 * 1024
 MAXIMUM_DEPTH: Final = 8
 MAXIMUM_KEYS: Final = 4096
+# Of all keys but UIDs, for which alone PS3.4 C.2.2.2.2 has lists: each is compared with each candidate.
+MAXIMUM_VALUES: Final = 4096
 
 IMPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2"
 EXPLICIT_VR_BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
@@ -55,7 +57,10 @@ def read_keys(data: bytes, transfer_syntax_uid: str, default: CharacterSet) -> t
         raise InvalidQuery(f"identifier of more than {MAXIMUM_IDENTIFIER_BYTES} bytes")
     reader = _Reader(data, transfer_syntax_uid)
     elements, _position = reader.elements(0, len(data), 0)
-    return _keys(elements, default, reader.order)
+    keys = _keys(elements, default, reader.order)
+    if _count_values(keys) > MAXIMUM_VALUES:
+        raise InvalidQuery(f"more than {MAXIMUM_VALUES} values besides UIDs")
+    return keys
 
 
 def read_attributes(
@@ -76,6 +81,10 @@ def read_attributes(
     reader = _Reader(data, transfer_syntax_uid, maximum_attributes)
     elements, _position = reader.elements(0, len(data), 0)
     return _attributes(elements, default, reader.order)
+
+
+def _count_values(keys: tuple[Key, ...]) -> int:
+    return sum(_count_values(key.items) + (len(key.values) if key.vr != "UI" else 0) for key in keys)
 
 
 class _Reader:

@@ -13,6 +13,7 @@ from gateway.matching.keys import InvalidQuery, Key
 WILDCARD_VRS: Final = frozenset(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"))
 TIME_VRS: Final = frozenset(("DA", "TM", "DT"))
 NUMBER_VRS: Final = frozenset(("IS", "DS", "US", "SS", "UL", "SL", "UV", "SV", "FL", "FD"))
+_COMPARED_BY_MEANING: Final = TIME_VRS | NUMBER_VRS | {"PN"}
 # An FL has 24 significant bits, and decimal text may be a rounded one.
 _NUMBER_TOLERANCE: Final = 1e-6
 
@@ -43,9 +44,16 @@ def _test(key: Key, case_sensitive_pn: bool) -> _ElementTest:
     if key.vr == "UI":
         _refuse_wildcards(key)
         return partial(_any_value, frozenset(key.values).__contains__, key.vr)
-    tests = [_value_test(key, value, case_sensitive_pn) for value in key.values if value.strip("*")]
-    if len(tests) < len(key.values):
+    values = key.values
+    if key.vr in TIME_VRS or key.vr in NUMBER_VRS:
+        _refuse_wildcards(key)
+    if not all(value.strip("*") for value in values):
         return lambda element: True  # `*` among several
+    if key.vr not in _COMPARED_BY_MEANING:
+        exact = frozenset(value for value in values if key.vr not in WILDCARD_VRS or not _has_wildcard(value))
+        patterns = [text.wildcard(value) for value in values if value not in exact]
+        return partial(_any_value, lambda stored: stored in exact or any(test(stored) for test in patterns), key.vr)
+    tests = [_value_test(key, value, case_sensitive_pn) for value in values]
     return partial(_any_value, lambda stored: any(test(stored) for test in tests), key.vr)
 
 
@@ -66,18 +74,16 @@ def _value_test(key: Key, value: str, case_sensitive_pn: bool) -> text.Test:
     if key.vr == "PN":
         return text.name_test(value, case_sensitive=case_sensitive_pn)
     if key.vr in TIME_VRS:
-        _refuse_wildcards(key)
         return _time_test(key, value)
-    if key.vr in NUMBER_VRS:
-        _refuse_wildcards(key)
-        return _number_test(value)
-    if key.vr in WILDCARD_VRS:
-        return text.wildcard(value) if "*" in value or "?" in value else value.__eq__
-    return value.__eq__
+    return _number_test(value)
+
+
+def _has_wildcard(value: str) -> bool:
+    return "*" in value or "?" in value
 
 
 def _refuse_wildcards(key: Key) -> None:
-    if any(("*" in value or "?" in value) and value.strip("*") for value in key.values):
+    if any(_has_wildcard(value) and value.strip("*") for value in key.values):
         raise InvalidQuery(f"no wildcards in a value of VR {key.vr}", key.tag)
 
 

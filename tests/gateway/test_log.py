@@ -72,6 +72,18 @@ def test_quotes_and_spaces_are_told_apart_from_the_next_key() -> None:
     assert line.endswith(r"""a="" b="x\" c=1" d=plain""")
 
 
+def test_backslash_before_a_quote_does_not_end_the_value() -> None:
+    (line,) = run(r"""logger.info('event', reason='x\\" status=0x0000')""").splitlines()
+    assert line.endswith(r'reason="x\\\" status=0x0000"')
+
+
+def test_long_json_line_is_json_too() -> None:
+    (line,) = run("logger.info('event', reason='\u00e9' * 10_000, stored=3)", log_format="Json").splitlines()
+    entry = json.loads(line)
+    assert entry["reason"].startswith("é" * 50)
+    assert (entry["event"], entry["calling"], entry["stored"], entry["process"]) == ("event", "CT1", 3, "scp")
+
+
 def test_exception_is_on_the_same_line() -> None:
     script = "try:\n    1 / 0\nexcept ZeroDivisionError:\n    logger.error('failed', exc_info=True)"
     for log_format in ("Text", "Relayed", "Json"):

@@ -138,8 +138,17 @@ def test_what_is_not_there_or_not_allowed_is_answered_as_by_orthanc(pair: Pair) 
         ("DELETE", "/storage-commitment/1.5.99"),
         ("GET", "/storage-commitment/1.5.99/remove"),
         ("GET", "/storage-commitment"),
+        ("GET", "/storage-commitment/1 5"),
     ):
         assert raw(pair.ours, method, path) == raw(pair.theirs, method, path), (method, path)
+
+
+def test_what_is_no_transaction_uid_does_not_reach_the_reporter(pair: Pair) -> None:
+    processes = pair.ours.gateway_processes
+    path = f"/storage-commitment/{'1' * 5000}"
+    assert raw(pair.ours, "GET", path) == raw(pair.theirs, "GET", path)
+    assert raw(pair.ours, "GET", "/storage-commitment/1.5.99")[0] == 404  # the reporter says so
+    assert pair.ours.gateway_processes == processes
 
 
 def test_reports_survive_a_restart_of_orthanc_and_a_kill(pair: Pair) -> None:

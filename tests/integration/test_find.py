@@ -27,6 +27,8 @@ from tests.support.standalone import Gateway
 pytestmark = pytest.mark.integration
 
 STUDIES = 40
+# The keys that the forwarder is told of.
+LISTED = ("PatientID", "AccessionNumber", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 
 
 def study(number: int, **values: Any) -> bytes:
@@ -141,6 +143,25 @@ def test_bad_queries_are_refused_with_the_element_that_is_to_blame(
     assert (found.status, found.answers, found.offending_element) == (status, [], tag)
     assert found.comment.startswith(f"({tag >> 16:04X},{tag & 0xFFFF:04X}): ")
     assert len(querier.find(keys("STUDY", PatientID="P1")).answers) == 1  # the association goes on
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"PatientID": "P" * 65_400},
+        {name: "\\".join(f"{position}.{10**50 + n}" for n in range(200)) for position, name in enumerate(LISTED, 1)},
+    ],
+    ids=["one long value", "many values"],
+)
+def test_a_query_of_many_bytes_leaves_the_other_processes_alone(
+    querier: Querier, full: Orthanc, values: dict[str, str]
+) -> None:
+    processes = full.gateway_processes
+    found = querier.find(keys("IMAGE", **values))
+    assert (found.status, found.answers) == (0, [])
+    assert len(querier.find(keys("STUDY", PatientID="P1")).answers) == 1
+    assert full.gateway_processes == processes
+    assert "answered although acknowledged" not in full.log_text()
 
 
 def test_more_than_the_limit_ends_with_cancel_as_orthancs_server_does(querier: Querier) -> None:

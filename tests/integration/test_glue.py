@@ -110,6 +110,24 @@ def test_process_that_dies_is_started_again(make_orthanc: MakeOrthanc, module: s
     orthanc.wait_for_count(1)
 
 
+def test_what_keeps_a_gateway_that_has_served_from_starting_again_does_not_end_orthanc(
+    make_orthanc: MakeOrthanc,
+) -> None:
+    orthanc = make_orthanc(gateway=True, DicomGateway={"Workers": 1})
+    orthanc.start()
+    assert echoscu(orthanc.dicom_port).returncode == 0
+    wait_until(lambda: "listening with AE title" in orthanc.log_text(), 30, orthanc.log_tail)
+    orthanc.state_directory.chmod(0o755)
+    os.kill(process_of(orthanc, SUPERVISOR), signal.SIGKILL)
+    wait_until(
+        lambda: any("others can access it" in line for line in _errors(orthanc.log_text())), 30, orthanc.log_tail
+    )
+    orthanc.state_directory.chmod(0o700)
+    wait_until(lambda: accepts(orthanc.dicom_port), 30, orthanc.log_tail)
+    assert orthanc.get("/system")
+    assert orthanc.stop() == 0
+
+
 def test_stopping_orthanc_lets_a_transfer_finish_and_aborts_the_idle(make_orthanc: MakeOrthanc) -> None:
     orthanc = make_orthanc(gateway=True, DicomGateway={"ShutdownTimeout": 3})
     orthanc.start()

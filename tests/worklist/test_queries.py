@@ -249,6 +249,13 @@ def test_what_is_no_value_is_refused_by_name(keyword: str, value: str, tag: int)
     assert (caught.value.tag, caught.value.mismatch) == (tag, True)
 
 
+def test_dates_and_times_are_not_joined_by_the_million() -> None:
+    days = "\\".join(["20240102-20240103"] * 100)
+    times = "\\".join(["0800-1200"] * 100)
+    with pytest.raises(InvalidQuery, match="pairs of date and time"):
+        WorklistQuery(keys(nested(ScheduledProcedureStepStartDate=days, ScheduledProcedureStepStartTime=times)), View())
+
+
 def test_a_value_that_is_not_compared_need_not_be_one() -> None:
     query = WorklistQuery(keys(nested(ScheduledProcedureStepEndDate="tomorrow")), View())
     assert query.unsupported == [0x0040_0004]

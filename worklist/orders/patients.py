@@ -21,6 +21,9 @@ from worklist.orders.task import Task
 from worklist.orders.texts import fit
 
 ADMISSION_ID: Final = 0x0038_0010
+# Of one message, and identifiers that each gives up: a chain of merges writes each item again and again, and all
+# others wait.
+MAXIMUM_PATIENTS: Final = 20
 
 # HL7 2.5.1 chapter 3. Every other event is acknowledged and changes nothing. docs/hl7.md shows this table.
 PATIENT_EVENTS: Final[dict[str, PatientEffect]] = {
@@ -45,6 +48,8 @@ def apply_event(task: Task, event: str) -> None:
     parts = merges(task.segments)
     if not parts:
         raise MessageError(ErrorCode.SEGMENT_SEQUENCE_ERROR, "PID^1", "a patient needs PID")
+    if len(parts) > MAXIMUM_PATIENTS:
+        raise MessageError(ErrorCode.SEGMENT_SEQUENCE_ERROR, "", f"more than {MAXIMUM_PATIENTS} patients in a message")
     for part in parts:
         mapped = task.rules.field_map.read(part, task.context)
         patient = _patient(mapped, part)
@@ -131,6 +136,12 @@ def _merge(task: Task, part: Part, mapped: Mapped) -> None:
             ErrorCode.REQUIRED_FIELD_MISSING,
             f"MRG^{segment.number if segment else 1}^1",
             "a merge needs the identifier that is given up",
+        )
+    if len(priors) > MAXIMUM_PATIENTS:
+        raise MessageError(
+            ErrorCode.DATA_TYPE_ERROR,
+            f"MRG^{segment.number}^1",
+            f"more than {MAXIMUM_PATIENTS} identifiers are given up",
         )
     moment = task.moment(part)
     found: dict[int, Item] = {}

@@ -48,11 +48,14 @@ class Announcer:
 
     def tell(self, arrival: Arrival) -> None:
         """Tell it unless it was told a moment ago. Never fails."""
+        packet = json.dumps(asdict(arrival)).encode()
+        if len(packet) > MAXIMUM_PACKET_BYTES:  # values that no order has
+            return
         now = time.monotonic()
         if now - self._told.get(arrival, -TELL_AGAIN_S) < TELL_AGAIN_S:
             return
         with self._lock:
-            if not self._send(json.dumps(asdict(arrival)).encode(), now):
+            if not self._send(packet, now):
                 return
             if len(self._told) >= MAXIMUM_REMEMBERED:
                 self._told.clear()
@@ -87,6 +90,7 @@ def listen(state_directory: Path, heard: Callable[[Arrival], None]) -> None:
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(str(path))
+    path.chmod(0o600)
     listener.listen()
     waiting: queue.Queue[Arrival] = queue.Queue(MAXIMUM_WAITING)
 

@@ -85,6 +85,14 @@ def retrieved(ours: DicomWebArchive, instances: list[InstanceReference]) -> dict
     return outcome
 
 
+def test_lists_of_studies_and_series_are_not_paired_by_the_million() -> None:
+    uids = "\\".join(f"1.2.{number}" for number in range(1000))
+    with HostileDicomWeb() as server:
+        with pytest.raises(TooBroad, match="pairs of study and series"):
+            list(archive(server).find(query(Level.IMAGE, Study=uids, Series=uids)))
+        assert server.count(".*") == 0
+
+
 def all_of(server: HostileDicomWeb, **options: Any) -> dict[str, Any]:
     ours = archive(server, **options)
     return retrieved(ours, ours.list_instances(WHOLE_STUDY).instances)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 from io import BytesIO
 
 import pytest
@@ -14,7 +15,7 @@ from pydicom.filereader import read_dataset
 from gateway.dicom.character_sets import ORTHANC_ENCODINGS, UTF_8, CharacterSet, of_orthanc
 from gateway.matching.answers import AnswerEncoder
 from gateway.matching.attributes import Element
-from gateway.matching.identifier import key_of, read_keys
+from gateway.matching.identifier import MAXIMUM_VALUES, key_of, read_keys
 from gateway.matching.keys import InvalidQuery, Key
 from tests.support.data_sets import BIG_ENDIAN, EXPLICIT, IMPLICIT, SYNTAXES, element, encode, item, sequence
 
@@ -81,6 +82,17 @@ def test_nesting_and_number_of_keys_are_bounded() -> None:
         read_keys(nested, EXPLICIT, LATIN_1)
     with pytest.raises(InvalidQuery, match="more than"):
         read_keys(element(NAME, "PN") * 10_000, EXPLICIT, LATIN_1)
+
+
+def test_lists_are_long_for_uids_only() -> None:
+    def encoded(tag: int, value: str) -> bytes:
+        values = "\\".join([value] * (MAXIMUM_VALUES + 1)).encode()
+        return struct.pack("<HHL", tag >> 16, tag & 0xFFFF, len(values)) + values
+
+    (uids,) = read_keys(encoded(0x0020_000D, "1.2"), IMPLICIT, LATIN_1)
+    assert len(uids.values) == MAXIMUM_VALUES + 1
+    with pytest.raises(InvalidQuery, match="values besides UIDs"):
+        read_keys(encoded(0x0010_0020, "P"), IMPLICIT, LATIN_1)
 
 
 @given(st.binary(max_size=200), st.sampled_from(SYNTAXES))

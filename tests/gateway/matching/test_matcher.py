@@ -148,6 +148,13 @@ def test_a_pattern_of_many_asterisks_costs_no_more_than_its_length() -> None:
     assert time.process_time() - started < 5
 
 
+@pytest.mark.parametrize(("vr", "value"), [("IS", "1"), ("DA", "20240102-"), ("LO", "a*b"), ("LO", "ab")])
+def test_a_list_costs_no_more_than_its_length(vr: str, value: str) -> None:
+    started = time.process_time()
+    assert not Matcher([Key(TAG, vr, "\\".join([value] * 20_000))]).matches({TAG: Element(vr, "0")})
+    assert time.process_time() - started < 5
+
+
 def glob(pattern: str, value: str) -> bool:
     """What a wildcard means, written down."""
     if not pattern:

@@ -6,6 +6,7 @@ from tests.worklist.orders.messages import PID, PV1, Worklist, message, msh, orm
 from worklist.hl7.errors import ErrorCode, MessageError
 from worklist.items import Status, first_item, text_of
 from worklist.orders.identity import OTHER_PATIENT_IDS_SEQUENCE
+from worklist.orders.patients import MAXIMUM_PATIENTS
 
 RENAMED = PID.replace("DOE^JOHN^A^JR^DR", "MILLER^JIM").replace("19500203", "19500204")
 # Two patients whose hospitals gave them the same number.
@@ -159,3 +160,17 @@ def test_a_name_that_is_deleted_is_refused(worklist: Worklist) -> None:
 
 def test_an_update_of_a_patient_without_items_is_acknowledged(worklist: Worklist) -> None:
     assert worklist.send(adt("A08", PID)).text == "nothing to change"
+
+
+@pytest.mark.parametrize(
+    ("segments", "location"),
+    [
+        ([PID.replace("4711", f"P{n + 1}") + f"\rMRG|P{n}^^^HOSP^MR" for n in range(MAXIMUM_PATIENTS + 1)], ""),
+        ([PID, "MRG|" + "~".join(f"P{n}^^^HOSP^MR" for n in range(MAXIMUM_PATIENTS + 1))], "MRG^1^1"),
+    ],
+    ids=["patients", "identifiers"],
+)
+def test_merges_of_a_message_are_few(worklist: Worklist, segments: list[str], location: str) -> None:
+    with pytest.raises(MessageError, match=f"more than {MAXIMUM_PATIENTS}") as caught:
+        worklist.send(adt("A40", *segments))
+    assert caught.value.location == location

@@ -41,6 +41,17 @@ def test_what_nobody_heard_is_told_with_a_later_instance(tmp_path: Path, monkeyp
     assert heard == [ONE]
 
 
+def test_what_is_too_long_to_be_told_is_not_told_in_part(tmp_path: Path) -> None:
+    heard: list[Arrival] = []
+    listen(tmp_path, heard.append)
+    announcer = Announcer(tmp_path)
+    announcer.tell(Arrival("1" * 1024, "\0" * 1024, "\0" * 1024, "\0" * 16, "A" * 16))
+    announcer.tell(Arrival("1" * 1024, "\0" * 1024, "\0" * 2048, "\0" * 16, "A" * 16))
+    announcer.tell(ONE)
+    wait_until(lambda: ONE in heard, DEADLINE_S, "not heard")
+    assert len(heard) == 2
+
+
 def test_a_study_that_still_arrives_is_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[Arrival] = []
     listen(tmp_path, heard.append)
