@@ -5,11 +5,13 @@ What is in between is bounded: a receiver that is slow makes the server wait, ne
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
+from gateway.archive.interface import ArchiveUnavailable, EncodedInstance
 from gateway.dicomweb.client import Answer, DicomWebClient, Request
 from gateway.dicomweb.errors import DicomWebError, HttpStatusError, ServerUnreachable
 from gateway.dicomweb.multipart import Multipart
@@ -150,6 +152,27 @@ def accept(transfer_syntax_uid: str) -> str:
     """The Accept header for instances; "" for a request that does not name a transfer syntax."""
     media_type = 'multipart/related; type="application/dicom"'
     return f"{media_type}; transfer-syntax={transfer_syntax_uid}" if transfer_syntax_uid else media_type
+
+
+def data_set(
+    download: Download, transfer_syntax_uid: str, start: bytes, begin: int, *, is_all: bool
+) -> EncodedInstance:
+    """The data set of the file whose first bytes are `start`, from `begin` on; `is_all`: there are no more."""
+    first: Iterator[bytes | memoryview] = iter((memoryview(start)[begin:],))
+    if is_all:
+        return EncodedInstance(transfer_syntax_uid, len(start) - begin, first)
+    return EncodedInstance(transfer_syntax_uid, None, itertools.chain(first, _rest_of(download)))
+
+
+def _rest_of(download: Download) -> Iterator[bytes]:
+    while True:
+        try:
+            piece = download.read()
+        except DicomWebError as error:
+            raise ArchiveUnavailable(f"the instance breaks off: {error}") from error
+        if not piece:
+            return
+        yield piece
 
 
 def read_start(download: Download, maximum_bytes: int) -> tuple[bytes, bool]:

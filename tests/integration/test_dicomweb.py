@@ -364,7 +364,7 @@ def test_a_server_that_refuses_us_and_one_that_is_not_there(site: Site) -> None:
     assert find(site, *query, called="DEAD").status == 0xA700
     with Retriever(site.port) as peer:
         told = peer.open(calling="KNOWN", called="LOCKED").move("STORESCP", "STUDY", StudyInstanceUID="1.2.3")
-    assert (told.status, told.comment) == (0x0124, "LOCKED: HTTP 401 Unauthorized to GET /studies/1.2.3/instances"[:64])
+    assert (told.status, told.comment) == (0x0124, "LOCKED: HTTP 401 Unauthorized to GET /studies/1.2.3/series"[:64])
     with Retriever(site.port) as peer:
         told = peer.open(calling="KNOWN", called="DEAD").move("STORESCP", "STUDY", StudyInstanceUID="1.2.3")
     assert told.status == 0xA701
