@@ -8,19 +8,23 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.archive.interface import ArchiveUnavailable, EncodedInstance
 from gateway.dicomweb.client import Answer, DicomWebClient, Request
 from gateway.dicomweb.errors import DicomWebError, HttpStatusError, ServerUnreachable
 from gateway.dicomweb.multipart import Multipart
+from gateway.part10 import MAXIMUM_META_BYTES
 
 QUEUED_BYTES: Final = 4 * 1024 * 1024
 # PS3.18 8.7.3.5.2: any, that is as stored. A request without it means Explicit VR Little Endian (8.7.3.5).
 AS_STORED: Final = "*"
 # Taken by nobody who was asked for a transfer syntax: not acceptable, or not understood.
 REFUSED_TRANSFER_SYNTAX: Final = frozenset((400, 406, 415))
+
+_HEAD_BYTES: Final = 2 * MAXIMUM_META_BYTES
 
 
 class Download:
@@ -67,7 +71,7 @@ class Download:
             self._multipart = Multipart(self._taken(), headers)
         return self._multipart.next_part()
 
-    def read(self) -> bytes:
+    def read(self) -> bytes | memoryview:
         """Some bytes of the file, b"" at its end. Raises DicomWebError."""
         return self._multipart.read() if self._multipart is not None else b""
 
@@ -154,17 +158,45 @@ def accept(transfer_syntax_uid: str) -> str:
     return f"{media_type}; transfer-syntax={transfer_syntax_uid}" if transfer_syntax_uid else media_type
 
 
-def data_set(
-    download: Download, transfer_syntax_uid: str, start: bytes, begin: int, *, is_all: bool
-) -> EncodedInstance:
-    """The data set of the file whose first bytes are `start`, from `begin` on; `is_all`: there are no more."""
-    first: Iterator[bytes | memoryview] = iter((memoryview(start)[begin:],))
-    if is_all:
-        return EncodedInstance(transfer_syntax_uid, len(start) - begin, first)
+@dataclass(frozen=True, slots=True)
+class FileStart:
+    """The first bytes of a file, in pieces; `is_all`: there are no more. What file meta information may take
+    (MAXIMUM_META_BYTES) is in the first piece."""
+
+    pieces: Sequence[bytes | memoryview]
+    size_bytes: int
+    is_all: bool
+
+    @property
+    def head(self) -> memoryview:
+        """The first piece."""
+        return memoryview(self.pieces[0] if self.pieces else b"")
+
+
+def read_start(download: Download, maximum_bytes: int) -> FileStart:
+    """Read a file's first bytes, `maximum_bytes` and perhaps some more. Raises DicomWebError."""
+    pieces: list[bytes | memoryview] = []
+    size = 0
+    while size < maximum_bytes:
+        piece = download.read()
+        if not piece:
+            return FileStart(pieces, size, True)
+        size += len(piece)
+        if pieces and len(pieces[0]) < _HEAD_BYTES:
+            piece = b"".join((pieces.pop(), piece))
+        pieces.append(piece)
+    return FileStart(pieces, size, False)
+
+
+def data_set(download: Download, transfer_syntax_uid: str, start: FileStart, begin: int) -> EncodedInstance:
+    """The data set of a file, which begins at `begin` of its first piece."""
+    first: Iterator[bytes | memoryview] = itertools.chain((start.head[begin:],), start.pieces[1:])
+    if start.is_all:
+        return EncodedInstance(transfer_syntax_uid, start.size_bytes - begin, first)
     return EncodedInstance(transfer_syntax_uid, None, itertools.chain(first, _rest_of(download)))
 
 
-def _rest_of(download: Download) -> Iterator[bytes]:
+def _rest_of(download: Download) -> Iterator[bytes | memoryview]:
     while True:
         try:
             piece = download.read()
@@ -173,16 +205,3 @@ def _rest_of(download: Download) -> Iterator[bytes]:
         if not piece:
             return
         yield piece
-
-
-def read_start(download: Download, maximum_bytes: int) -> tuple[bytes, bool]:
-    """The first bytes of a file, and whether that is all of it. Raises DicomWebError."""
-    parts: list[bytes] = []
-    size = 0
-    while size < maximum_bytes:
-        piece = download.read()
-        if not piece:
-            return b"".join(parts), True
-        parts.append(piece)
-        size += len(piece)
-    return b"".join(parts), False

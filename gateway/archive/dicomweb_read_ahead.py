@@ -131,8 +131,8 @@ class DicomWebReadAhead:
         download = self._begin(order)
         while order.missing and download.next_file():
             self._begin_next(download)
-            start, is_all = read_start(download, START_BYTES)
-            found = _read_meta(order, start)
+            start = read_start(download, START_BYTES)
+            found = _read_meta(order, start.head)
             if found is None:
                 continue
             instance, transfer_syntax_uid, begin = found
@@ -141,7 +141,7 @@ class DicomWebReadAhead:
             if order.transfer_syntax_uid not in (None, transfer_syntax_uid):
                 text = f"{instance.handle} comes in transfer syntax {transfer_syntax_uid}"
                 return Fetched(instance, None, CannotTranscode(text))
-            return Fetched(instance, data_set(download, transfer_syntax_uid, start, begin, is_all=is_all))
+            return Fetched(instance, data_set(download, transfer_syntax_uid, start, begin))
         return None
 
     def _begin_next(self, download: Download) -> None:
@@ -192,7 +192,7 @@ def open_start(client: DicomWebClient, instance: InstanceReference) -> str:
     try:
         if not download.next_file():
             raise BadAnswer("no file")
-        found = _read_meta(order, read_start(download, 2 * MAXIMUM_META_BYTES)[0])
+        found = _read_meta(order, read_start(download, 2 * MAXIMUM_META_BYTES).head)
     finally:
         download.close()
     return found[1] if found is not None else ""
@@ -219,13 +219,13 @@ def _single(instance: InstanceReference, transfer_syntax_uid: str | None) -> _Or
     return _Order(instance.handle, transfer_syntax_uid, {instance.sop_instance_uid: instance}, False)
 
 
-def _read_meta(order: _Order, start: bytes) -> tuple[InstanceReference, str, int] | None:
+def _read_meta(order: _Order, start: memoryview) -> tuple[InstanceReference, str, int] | None:
     """Which of the wanted instances a file is, its transfer syntax, and where its data set begins; None: none of them.
 
     Raises BadAnswer.
     """
     try:
-        meta, begin = find_data_set(memoryview(start))
+        meta, begin = find_data_set(start)
     except Part10Error as error:
         raise BadAnswer(f"{order.resource}: {error}") from error
     transfer_syntax_uid = meta.get(TRANSFER_SYNTAX_UID, "")

@@ -29,8 +29,8 @@ from gateway.part10 import (
 )
 from gateway.transfer_syntaxes import IMPLICIT_VR_LITTLE_ENDIAN
 
-# Where an element of group 0020 is found, but in data sets that begin in an unusual way.
-SEARCHED_BYTES: Final = 256 * 1024
+# Where an element of group 0020 is found, in nearly all data sets, and in nearly all others.
+SEARCHED_BYTES: Final = (4 * 1024, 128 * 1024)
 
 _SERIES_INSTANCE_UID: Final = (0x0020, 0x000E)
 
@@ -117,16 +117,19 @@ class _Answer:
         """The next file that is of this series, and like the sample. Raises DicomWebError."""
         download = self.begin()
         while download.next_file():
-            start, is_all = read_start(download, START_BYTES)
+            start = read_start(download, START_BYTES)
             try:
-                meta, begin = find_data_set(memoryview(start))
+                meta, begin = find_data_set(start.head)
             except Part10Error as error:
                 raise BadAnswer(str(error)) from error
             instance = self._instance(meta)
-            if instance is None or start.find(self._mark, begin, begin + SEARCHED_BYTES) < 0:
+            if instance is None or not self._is_of_series(start.head[begin:]):
                 continue
-            return Fetched(instance, data_set(download, instance.transfer_syntax_uid, start, begin, is_all=is_all))
+            return Fetched(instance, data_set(download, instance.transfer_syntax_uid, start, begin))
         return None
+
+    def _is_of_series(self, begin: memoryview) -> bool:
+        return any(self._mark in bytes(begin[:size]) for size in SEARCHED_BYTES)
 
     def close(self) -> None:
         if self._download is not None:
