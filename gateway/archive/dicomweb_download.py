@@ -18,7 +18,8 @@ from gateway.dicomweb.errors import DicomWebError, HttpStatusError, ServerUnreac
 from gateway.dicomweb.multipart import Multipart
 from gateway.part10 import MAXIMUM_META_BYTES
 
-QUEUED_BYTES: Final = 4 * 1024 * 1024
+# Twice as much is held: what was received, and what is taken apart.
+QUEUED_BYTES: Final = 2 * 1024 * 1024
 # PS3.18 8.7.3.5.2: any, that is as stored. A request without it means Explicit VR Little Endian (8.7.3.5).
 AS_STORED: Final = "*"
 # Taken by nobody who was asked for a transfer syntax: not acceptable, or not understood.
@@ -39,6 +40,8 @@ class Download:
         # of a server that does not know `transfer-syntax=*` what it sends otherwise is taken
         self._may_be_plainer = transfer_syntax_uid is None and client.section.wado_any_transfer_syntax
         self._pieces: deque[bytes] = deque()
+        # Taken out of them at once: threads that hand over each piece wait for each other more than they work.
+        self._batch: deque[bytes] = deque()
         self._queued = 0
         self._changed = threading.Condition()
         self._headers: dict[str, str] | None = None
@@ -57,6 +60,8 @@ class Download:
 
     def wait(self, seconds: float) -> bool:
         """Whether there is something to be read, or comes within `seconds`."""
+        if self._batch:
+            return True
         with self._changed:
             return self._changed.wait_for(self._has_news, seconds)
 
@@ -98,10 +103,11 @@ class Download:
                     if self._error is not None:
                         raise self._error
                     return
-                piece = self._pieces.popleft()
-                self._queued -= len(piece)
+                self._batch, self._pieces = self._pieces, deque()
+                self._queued = 0
                 self._changed.notify_all()
-            yield piece
+            while self._batch:
+                yield self._batch.popleft()
 
     def _receive(self) -> None:
         error: DicomWebError | None = ServerUnreachable("error of the gateway")
@@ -142,7 +148,8 @@ class Download:
                 return False
             self._pieces.append(piece)
             self._queued += len(piece)
-            self._changed.notify_all()
+            if len(self._pieces) == 1:
+                self._changed.notify_all()
             return True
 
     def _end(self, error: DicomWebError | None) -> None:
