@@ -19,7 +19,7 @@ from gateway.dicomweb.multipart import Multipart
 from gateway.part10 import MAXIMUM_META_BYTES
 
 # Twice as much is held: what was received, and what is taken apart.
-QUEUED_BYTES: Final = 2 * 1024 * 1024
+QUEUED_BYTES: Final = 4 * 1024 * 1024
 # PS3.18 8.7.3.5.2: any, that is as stored. A request without it means Explicit VR Little Endian (8.7.3.5).
 AS_STORED: Final = "*"
 # Taken by nobody who was asked for a transfer syntax: not acceptable, or not understood.
@@ -40,7 +40,7 @@ class Download:
         # of a server that does not know `transfer-syntax=*` what it sends otherwise is taken
         self._may_be_plainer = transfer_syntax_uid is None and client.section.wado_any_transfer_syntax
         self._pieces: deque[bytes] = deque()
-        # Taken out of them at once: threads that hand over each piece wait for each other more than they work.
+        # Taken out of them all at once: threads that hand over each piece wake each other up more than they work.
         self._batch: deque[bytes] = deque()
         self._queued = 0
         self._changed = threading.Condition()

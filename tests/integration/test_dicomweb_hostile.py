@@ -67,7 +67,15 @@ def gateway(
         },
         DicomGateway={
             "Workers": 1,
-            "DicomWebServers": {"SERVER": {"Url": server.url, "Timeout": 2, "Attempts": 2, "AlwaysAllowMove": True}},
+            "DicomWebServers": {
+                "SERVER": {
+                    "Url": server.url,
+                    "Timeout": 2,
+                    "Attempts": 2,
+                    "AlwaysAllowMove": True,
+                    "QidoPageSize": 1000,
+                }
+            },
         },
     )
     try:
