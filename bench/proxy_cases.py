@@ -11,7 +11,7 @@ from bench.figures import Figures
 from bench.machine import free_port
 from bench.peers import Setting
 from bench.processes import GATEWAY_OTHER, SERVER, Meter, peak_mb
-from bench.proxy_peers import PROXY_PEERS, DownloadPeer
+from bench.proxy_peers import PROXY_PEERS, DownloadPeer, ScriptPeer
 from bench.retrieve_clients import DESTINATION, RETRIEVE_TIMEOUT_S, Receiver, Retrieved, RetrieveFailed, move
 from bench.testdata import SHAPES
 
@@ -72,9 +72,11 @@ def _fetch(run: Run, study_uid: str, instances: int) -> tuple[Retrieved, float]:
     """Move a study to storescp, or download it; with the client's peak memory in MB, if it is a process."""
     if isinstance(run.peer, DownloadPeer):
         return _download(run, study_uid, instances)
-    counts = run.peer_name == "gateway-proxy"  # the plugin's callback of version 3.2 calls all of it one sub-operation
+    is_script = isinstance(
+        run.peer, ScriptPeer
+    )  # the plugin's callback of version 3.2 calls all of it one sub-operation
     with Receiver(run.folder / "receiver", run.peer.setting.receiver_port, nodelay=True):
-        return move(run.peer.dicom_port, study_uid, instances if counts else None), 0.0
+        return move(run.peer.dicom_port, study_uid, instances, may_be_one=is_script), 0.0
 
 
 def _download(run: Run, study_uid: str, instances: int) -> tuple[Retrieved, float]:
