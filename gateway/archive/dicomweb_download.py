@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.archive.interface import ArchiveUnavailable, EncodedInstance
+from gateway.dicom.part10 import MAXIMUM_META_BYTES
 from gateway.dicomweb.client import Answer, DicomWebClient, Request
 from gateway.dicomweb.errors import DicomWebError, HttpStatusError, ServerUnreachable
 from gateway.dicomweb.multipart import Multipart
-from gateway.part10 import MAXIMUM_META_BYTES
 
 # Twice as much is held: what was received, and what is taken apart.
 QUEUED_BYTES: Final = 4 * 1024 * 1024

@@ -18,16 +18,16 @@ from gateway.archive.dicomweb_listing import DicomWebInstance
 from gateway.archive.dicomweb_query import is_path_segment
 from gateway.archive.dicomweb_read_ahead import START_BYTES
 from gateway.archive.interface import Fetched, SeriesCount
-from gateway.dicomweb.client import DicomWebClient
-from gateway.dicomweb.errors import BadAnswer, DicomWebError
-from gateway.part10 import (
+from gateway.dicom.part10 import (
     MEDIA_STORAGE_SOP_CLASS_UID,
     MEDIA_STORAGE_SOP_INSTANCE_UID,
     TRANSFER_SYNTAX_UID,
     Part10Error,
     find_data_set,
 )
-from gateway.transfer_syntaxes import IMPLICIT_VR_LITTLE_ENDIAN
+from gateway.dicom.transfer_syntaxes import IMPLICIT_VR_LITTLE_ENDIAN
+from gateway.dicomweb.client import DicomWebClient
+from gateway.dicomweb.errors import BadAnswer, DicomWebError
 
 # Where an element of group 0020 is found, in nearly all data sets, and in nearly all others.
 SEARCHED_BYTES: Final = (4 * 1024, 128 * 1024)

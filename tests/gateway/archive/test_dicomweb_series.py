@@ -14,9 +14,9 @@ from gateway.archive.dicomweb import DicomWebArchive
 from gateway.archive.interface import EncodedInstance, InstanceReference, Level, Listing, Selection, WholeSeries
 from gateway.dicomweb import client as client_module
 from gateway.dicomweb.client import DicomWebClient
-from gateway.dicomweb_options import DicomWebServerSection
 from gateway.moves.interface import Acceptance, Outcome, SubOperation
 from gateway.moves.series_driver import SeriesDriver
+from gateway.options.dicomweb import DicomWebServerSection
 from tests.support.data_sets import PIXEL_DATA, element
 from tests.support.hostile_dicomweb import (
     CT,
