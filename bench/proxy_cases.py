@@ -10,12 +10,13 @@ from bench.case import Case, Material, Run
 from bench.figures import Figures
 from bench.machine import free_port
 from bench.peers import Setting
-from bench.processes import GATEWAY_OTHER, SERVER, Meter, peak_mb
+from bench.processes import GATEWAY_OTHER, SERVER, Meter, peak_mb, wait_until_quiet
 from bench.proxy_peers import PROXY_PEERS, DownloadPeer, ScriptPeer
 from bench.retrieve_clients import DESTINATION, RETRIEVE_TIMEOUT_S, Receiver, Retrieved, RetrieveFailed, move
 from bench.testdata import SHAPES
 
 SHAPE = "ct512"
+QUIET_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,10 @@ class ProxyCase:
         return Setting(orthanc=modalities, receiver_port=port, origin=material.retrieve_archive.options(folder))
 
     def warm_up(self, run: Run) -> None:
-        """One instance."""
+        """One instance; then what a server still does of its start is waited for."""
         _fetch(run, run.material.retrieve_archive.study_uid(SHAPE, 1), 1)
+        for pid in (run.peer.pid, run.peer.origin.pid):
+            wait_until_quiet(pid, QUIET_TIMEOUT_S)
 
     def run(self, run: Run) -> Figures:
         count = run.material.retrieve_archive.long[SHAPE]
