@@ -10,12 +10,13 @@ from bench.case import Case, Material, Run
 from bench.figures import Figures
 from bench.machine import free_port
 from bench.peers import Setting
-from bench.processes import GATEWAY_OTHER, SERVER, Meter, peak_mb
-from bench.proxy_peers import PROXY_PEERS, DownloadPeer
+from bench.processes import GATEWAY_OTHER, SERVER, Meter, peak_mb, wait_until_quiet
+from bench.proxy_peers import PROXY_PEERS, DownloadPeer, ScriptPeer
 from bench.retrieve_clients import DESTINATION, RETRIEVE_TIMEOUT_S, Receiver, Retrieved, RetrieveFailed, move
 from bench.testdata import SHAPES
 
 SHAPE = "ct512"
+QUIET_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,10 @@ class ProxyCase:
         return Setting(orthanc=modalities, receiver_port=port, origin=material.retrieve_archive.options(folder))
 
     def warm_up(self, run: Run) -> None:
-        """One instance."""
+        """One instance; then what a server still does of its start is waited for."""
         _fetch(run, run.material.retrieve_archive.study_uid(SHAPE, 1), 1)
+        for pid in (run.peer.pid, run.peer.origin.pid):
+            wait_until_quiet(pid, QUIET_TIMEOUT_S)
 
     def run(self, run: Run) -> Figures:
         count = run.material.retrieve_archive.long[SHAPE]
@@ -72,9 +75,11 @@ def _fetch(run: Run, study_uid: str, instances: int) -> tuple[Retrieved, float]:
     """Move a study to storescp, or download it; with the client's peak memory in MB, if it is a process."""
     if isinstance(run.peer, DownloadPeer):
         return _download(run, study_uid, instances)
-    counts = run.peer_name == "gateway-proxy"  # the plugin's callback of version 3.2 calls all of it one sub-operation
+    is_script = isinstance(
+        run.peer, ScriptPeer
+    )  # the plugin's callback of version 3.2 calls all of it one sub-operation
     with Receiver(run.folder / "receiver", run.peer.setting.receiver_port, nodelay=True):
-        return move(run.peer.dicom_port, study_uid, instances if counts else None), 0.0
+        return move(run.peer.dicom_port, study_uid, instances, may_be_one=is_script), 0.0
 
 
 def _download(run: Run, study_uid: str, instances: int) -> tuple[Retrieved, float]:

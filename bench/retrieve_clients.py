@@ -42,8 +42,8 @@ class Receiver(Peer):
         return 0
 
 
-def move(port: int, study_uid: str, instances: int | None) -> Retrieved:
-    """C-MOVE of a study to DESTINATION; `instances` None: all are one sub-operation.
+def move(port: int, study_uid: str, instances: int, *, may_be_one: bool = False) -> Retrieved:
+    """C-MOVE of a study to DESTINATION; `may_be_one`: all its instances may count as one sub-operation.
 
     Raises RetrieveFailed, AssociationFailed.
     """
@@ -53,7 +53,7 @@ def move(port: int, study_uid: str, instances: int | None) -> Retrieved:
         answered, response = association.move(identifier, DESTINATION)
         association.release()
     counters = [response.get(element, 0) for element in (COMPLETED, FAILED, WARNING)]
-    if counters != [1 if instances is None else instances, 0, 0]:
+    if counters != [instances, 0, 0] and not (may_be_one and counters == [1, 0, 0]):
         raise RetrieveFailed(f"completed, failed, warning: {counters} of {instances}")
     return Retrieved(answered.first_s, answered.last_s)
 

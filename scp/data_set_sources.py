@@ -51,26 +51,38 @@ class Chunks:
     def __init__(self, chunks: Iterable[bytes | memoryview], length: int | None = None) -> None:
         self._chunks: Iterator[bytes | memoryview] = iter(chunks)
         self._missing = length
-        # A chunk is held in advance, to know of the last fragment that it is the last.
+        # A chunk is held in advance, to know of the last fragment that it is the last; it is read up to the position.
         self._chunk = memoryview(b"")
+        self._position = 0
 
     def fill(self, views: Sequence[memoryview]) -> tuple[int, bool]:
         """See EncodedDataSet."""
         total = 0
         for view in views:
-            position = 0
-            while position < len(view) and self._has_more():
-                piece = self._chunk[: len(view) - position]
-                view[position : position + len(piece)] = piece
-                position += len(piece)
-                self._chunk = self._chunk[len(piece) :]
-            total += position
-            if position < len(view):
+            size = len(view)
+            end = self._position + size
+            if end <= len(self._chunk):  # nearly always, and fragments are many
+                view[:] = self._chunk[self._position : end]
+                self._position = end
+                total += size
+                continue
+            filled = self._fill_from_several(view)
+            total += filled
+            if filled < size:
                 break
         return total, not self._has_more()
 
+    def _fill_from_several(self, view: memoryview) -> int:
+        filled = 0
+        while filled < len(view) and self._has_more():
+            piece = self._chunk[self._position : self._position + len(view) - filled]
+            view[filled : filled + len(piece)] = piece
+            filled += len(piece)
+            self._position += len(piece)
+        return filled
+
     def _has_more(self) -> bool:
-        while not self._chunk:
+        while self._position == len(self._chunk):
             chunk = next(self._chunks, None)
             if chunk is None:
                 if self._missing:
@@ -80,7 +92,7 @@ class Chunks:
                 self._missing -= len(chunk)
                 if self._missing < 0:
                     raise DataSetUnavailable("the data set is longer than announced")
-            self._chunk = memoryview(chunk)
+            self._chunk, self._position = memoryview(chunk), 0
         return True
 
 

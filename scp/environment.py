@@ -16,7 +16,7 @@ from gateway.access.users import Users
 from gateway.archive.interface import Archives
 from gateway.log import get_logger
 from gateway.modalities import KnownModalities, Modalities
-from gateway.moves.archive_driver import archive_drivers
+from gateway.moves.archive_drivers import archive_drivers
 from gateway.moves.interface import MoveDrivers
 from gateway.options.config import Configuration
 from gateway.script_host.client import ScriptClient

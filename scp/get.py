@@ -140,8 +140,8 @@ class GetOperation(QuestionOperation):
         target = RequesterTarget(self._association, accepted, responder, tally, service.timeout_s)
         driver = service.driver(request, target)
         try:
-            tally.total = total = driver.size()
-            for _number in range(total):
+            tally.total = driver.size()
+            while not tally.is_complete:
                 responder.listen()
                 if not responder.is_associated:
                     return _LEFT

@@ -118,9 +118,9 @@ class Mover(threading.Thread):
 
     def _apply(self, driver: MoveDriver) -> Answer:
         tally = self.tally
-        tally.total = total = driver.size()
+        tally.total = driver.size()
         self._on_news()
-        for _number in range(total):
+        while not tally.is_complete:
             if self._stop is not None:
                 return self._stop
             done = driver.apply()

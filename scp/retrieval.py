@@ -90,6 +90,8 @@ class Tally:
 
     def add(self, done: SubOperation) -> None:
         """Count one more."""
+        if self.total is not None:
+            self.total += done.more
         self._numbers[done.outcome] += 1
         if done.outcome is Outcome.FAILED:
             if done.sop_instance_uid:
@@ -100,6 +102,11 @@ class Tally:
     def done(self) -> int:
         """How many are over, whatever came of them."""
         return sum(self._numbers.values())
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing remains."""
+        return self.done >= (self.total or 0)
 
     def counters(self, *, remaining: bool) -> Counters:
         """What a response says; `remaining` as well, unless it is the last one (PS3.4 C.4.2.1.6)."""

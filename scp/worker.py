@@ -24,6 +24,7 @@ from gateway.options.config import Configuration
 from gateway.quotas.client import QuotaClient
 from gateway.script_host.client import ScriptClient
 from gateway.spool import Spool, SpoolWriter
+from scp.allocator import keep_free_memory
 from scp.association import AcceptedAssociation, running_associations
 from scp.environment import Environment, configure_pynetdicom
 from scp.mover import running_movers
@@ -128,6 +129,7 @@ def main() -> None:
     """Entry point: `python -I -m scp.worker CONTROL_FD`, settings on standard input."""
     control, settings, configuration = begin("scp")
     _allow_descriptors()
+    keep_free_memory()
     configure_pynetdicom()
     writer = SpoolWriter(Spool(configuration.state_directory))
     deliveries = DeliveryClient(configuration.state_directory, receives=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import IO
 
 from gateway.archive.barrier import QueryBarrier
@@ -12,6 +13,8 @@ from gateway.archive.dicomweb_listing import DicomWebInstance, list_instances
 from gateway.archive.dicomweb_query import QueryPlan
 from gateway.archive.dicomweb_read_ahead import DicomWebReadAhead, open_start
 from gateway.archive.dicomweb_search import DicomWebSearch
+from gateway.archive.dicomweb_series import count_series
+from gateway.archive.dicomweb_series_stream import SeriesStream
 from gateway.archive.interface import (
     ArchiveUnavailable,
     EncodedInstance,
@@ -21,6 +24,7 @@ from gateway.archive.interface import (
     ReadAhead,
     Selection,
     Wanted,
+    WholeSeries,
 )
 from gateway.dicomweb.client import DicomWebClient
 from gateway.dicomweb.errors import DicomWebError, HttpStatusError, ServerUnreachable
@@ -50,12 +54,17 @@ class DicomWebArchive:
 
     def list_instances(self, selection: Selection) -> Listing:
         """See Archive."""
-        late = self._barrier.missing(selection) if self._barrier is not None else []
-        with translated(self._client.title):
-            instances = list_instances(self._search, selection, self._look)
-        # what has come in the meantime, or was there before it was sent once more, is not missing
-        there = {instance.sop_instance_uid for instance in instances} if late else frozenset()
-        return Listing(instances, [uid for uid in late if uid not in there])
+        return self._list(selection, self._late(selection))
+
+    def select(self, selection: Selection) -> Listing | WholeSeries:
+        """See Archive."""
+        late = self._late(selection)
+        if not late:  # which of them have come can be told of a list only
+            with translated(self._client.title):
+                series = count_series(self._search, selection, self._look)
+            if series:
+                return WholeSeries(series, partial(SeriesStream, self._client))
+        return self._list(selection, late)
 
     @contextlib.contextmanager
     def open(self, instance: InstanceReference, transfer_syntax_uid: str | None = None) -> Iterator[EncodedInstance]:
@@ -73,6 +82,16 @@ class DicomWebArchive:
     def store(self, file: IO[bytes], size_bytes: int) -> None:
         """See Archive: what is for this server goes through the spool."""
         raise ArchiveUnavailable(f"{self._client.title}: nothing is stored but through the spool")
+
+    def _late(self, selection: Selection) -> list[str]:
+        return self._barrier.missing(selection) if self._barrier is not None else []
+
+    def _list(self, selection: Selection, late: list[str]) -> Listing:
+        with translated(self._client.title):
+            instances = list_instances(self._search, selection, self._look)
+        # what has come in the meantime, or was there before it was sent once more, is not missing
+        there = {instance.sop_instance_uid for instance in instances} if late else frozenset()
+        return Listing(instances, [uid for uid in late if uid not in there])
 
     def _find(self, plan: QueryPlan, query: Query) -> Iterator[Attributes]:
         if self._barrier is not None:

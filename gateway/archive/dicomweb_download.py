@@ -5,20 +5,27 @@ What is in between is bounded: a receiver that is slow makes the server wait, ne
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
+from gateway.archive.interface import ArchiveUnavailable, EncodedInstance
+from gateway.dicom.part10 import MAXIMUM_META_BYTES
 from gateway.dicomweb.client import Answer, DicomWebClient, Request
 from gateway.dicomweb.errors import DicomWebError, HttpStatusError, ServerUnreachable
 from gateway.dicomweb.multipart import Multipart
 
+# Twice as much is held: what was received, and what is taken apart.
 QUEUED_BYTES: Final = 4 * 1024 * 1024
 # PS3.18 8.7.3.5.2: any, that is as stored. A request without it means Explicit VR Little Endian (8.7.3.5).
 AS_STORED: Final = "*"
 # Taken by nobody who was asked for a transfer syntax: not acceptable, or not understood.
 REFUSED_TRANSFER_SYNTAX: Final = frozenset((400, 406, 415))
+
+_HEAD_BYTES: Final = 2 * MAXIMUM_META_BYTES
 
 
 class Download:
@@ -33,6 +40,8 @@ class Download:
         # of a server that does not know `transfer-syntax=*` what it sends otherwise is taken
         self._may_be_plainer = transfer_syntax_uid is None and client.section.wado_any_transfer_syntax
         self._pieces: deque[bytes] = deque()
+        # Taken out of them all at once: threads that hand over each piece wake each other up more than they work.
+        self._batch: deque[bytes] = deque()
         self._queued = 0
         self._changed = threading.Condition()
         self._headers: dict[str, str] | None = None
@@ -51,6 +60,8 @@ class Download:
 
     def wait(self, seconds: float) -> bool:
         """Whether there is something to be read, or comes within `seconds`."""
+        if self._batch:
+            return True
         with self._changed:
             return self._changed.wait_for(self._has_news, seconds)
 
@@ -65,7 +76,7 @@ class Download:
             self._multipart = Multipart(self._taken(), headers)
         return self._multipart.next_part()
 
-    def read(self) -> bytes:
+    def read(self) -> bytes | memoryview:
         """Some bytes of the file, b"" at its end. Raises DicomWebError."""
         return self._multipart.read() if self._multipart is not None else b""
 
@@ -92,10 +103,11 @@ class Download:
                     if self._error is not None:
                         raise self._error
                     return
-                piece = self._pieces.popleft()
-                self._queued -= len(piece)
+                self._batch, self._pieces = self._pieces, deque()
+                self._queued = 0
                 self._changed.notify_all()
-            yield piece
+            while self._batch:
+                yield self._batch.popleft()
 
     def _receive(self) -> None:
         error: DicomWebError | None = ServerUnreachable("error of the gateway")
@@ -136,7 +148,8 @@ class Download:
                 return False
             self._pieces.append(piece)
             self._queued += len(piece)
-            self._changed.notify_all()
+            if len(self._pieces) == 1:
+                self._changed.notify_all()
             return True
 
     def _end(self, error: DicomWebError | None) -> None:
@@ -152,14 +165,50 @@ def accept(transfer_syntax_uid: str) -> str:
     return f"{media_type}; transfer-syntax={transfer_syntax_uid}" if transfer_syntax_uid else media_type
 
 
-def read_start(download: Download, maximum_bytes: int) -> tuple[bytes, bool]:
-    """The first bytes of a file, and whether that is all of it. Raises DicomWebError."""
-    parts: list[bytes] = []
+@dataclass(frozen=True, slots=True)
+class FileStart:
+    """The first bytes of a file, in pieces; `is_all`: there are no more. What file meta information may take
+    (MAXIMUM_META_BYTES) is in the first piece."""
+
+    pieces: Sequence[bytes | memoryview]
+    size_bytes: int
+    is_all: bool
+
+    @property
+    def head(self) -> memoryview:
+        """The first piece."""
+        return memoryview(self.pieces[0] if self.pieces else b"")
+
+
+def read_start(download: Download, maximum_bytes: int) -> FileStart:
+    """Read a file's first bytes, `maximum_bytes` and perhaps some more. Raises DicomWebError."""
+    pieces: list[bytes | memoryview] = []
     size = 0
     while size < maximum_bytes:
         piece = download.read()
         if not piece:
-            return b"".join(parts), True
-        parts.append(piece)
+            return FileStart(pieces, size, True)
         size += len(piece)
-    return b"".join(parts), False
+        if pieces and len(pieces[0]) < _HEAD_BYTES:
+            piece = b"".join((pieces.pop(), piece))
+        pieces.append(piece)
+    return FileStart(pieces, size, False)
+
+
+def data_set(download: Download, transfer_syntax_uid: str, start: FileStart, begin: int) -> EncodedInstance:
+    """The data set of a file, which begins at `begin` of its first piece."""
+    first: Iterator[bytes | memoryview] = itertools.chain((start.head[begin:],), start.pieces[1:])
+    if start.is_all:
+        return EncodedInstance(transfer_syntax_uid, start.size_bytes - begin, first)
+    return EncodedInstance(transfer_syntax_uid, None, itertools.chain(first, _rest_of(download)))
+
+
+def _rest_of(download: Download) -> Iterator[bytes | memoryview]:
+    while True:
+        try:
+            piece = download.read()
+        except DicomWebError as error:
+            raise ArchiveUnavailable(f"the instance breaks off: {error}") from error
+        if not piece:
+            return
+        yield piece

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from gateway.archive.dicomweb_query import is_path_segment
+from gateway.archive.dicomweb_query import QueryPlan, is_path_segment
 from gateway.archive.dicomweb_search import DicomWebSearch
 from gateway.archive.interface import (
     ACCESSION_NUMBER,
@@ -28,6 +28,7 @@ from gateway.matching.keys import Key
 # Of servers that do not say transfer syntaxes: one instance of each series and class is looked at, of so many at most.
 MAXIMUM_LOOKS: Final = 100
 _UIDS: Final = (STUDY_INSTANCE_UID, SERIES_INSTANCE_UID, SOP_INSTANCE_UID)
+_ASKED: Final = (Key(SOP_CLASS_UID, "UI"), Key(AVAILABLE_TRANSFER_SYNTAX_UID, "UI"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +58,28 @@ def list_instances(search: DicomWebSearch, selection: Selection, look: Look) -> 
     return list(_with_transfer_syntaxes(found, look))
 
 
-def _instances(search: DicomWebSearch, selection: Selection) -> Iterator[DicomWebInstance]:
-    asked = [Key(SOP_CLASS_UID, "UI"), Key(AVAILABLE_TRANSFER_SYNTAX_UID, "UI")]
+def unique_keys(search: DicomWebSearch, selection: Selection, level: Level) -> list[Key]:
+    """Keys for what is selected, down to `level`; none if there is no such study. Raises DicomWebError."""
     identifiers = dict(selection.identifiers)
     if PATIENT_ID in identifiers or ACCESSION_NUMBER in identifiers:
         studies = [study for study in _studies(search, selection) if is_path_segment(study)]
         if not studies:
-            return
+            return []
         identifiers[STUDY_INSTANCE_UID] = tuple(studies)
-    keys = [Key(tag, "UI", "\\".join(identifiers.get(tag, ()))) for tag in _UIDS]
-    plan = search.plan(Query(Level.IMAGE, (*keys, *asked)))
-    for attributes in search.matches(plan):
-        instance = _reference(attributes)
+    return [Key(tag, "UI", "\\".join(identifiers.get(tag, ()))) for tag in _UIDS[: level.value]]
+
+
+def instance_plan(search: DicomWebSearch, keys: Sequence[Key]) -> QueryPlan:
+    """A search for instances with what `reference_of` needs."""
+    return search.plan(Query(Level.IMAGE, (*keys, *_ASKED)))
+
+
+def _instances(search: DicomWebSearch, selection: Selection) -> Iterator[DicomWebInstance]:
+    keys = unique_keys(search, selection, Level.IMAGE)
+    if not keys:
+        return
+    for attributes in search.matches(instance_plan(search, keys)):
+        instance = reference_of(attributes)
         if instance is not None:
             yield instance
 
@@ -83,7 +94,8 @@ def _studies(search: DicomWebSearch, selection: Selection) -> Iterator[str]:
             yield _value(attributes, STUDY_INSTANCE_UID)
 
 
-def _reference(attributes: Attributes) -> DicomWebInstance | None:
+def reference_of(attributes: Attributes) -> DicomWebInstance | None:
+    """An instance as a server tells of it; None if it does not say which one."""
     study, series, instance = (_value(attributes, tag) for tag in _UIDS)
     if not all(map(is_path_segment, (study, series, instance))):
         return None

@@ -5,21 +5,19 @@ What an answer lacks, or what it breaks off before, is asked for alone, so that 
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from gateway.archive.dicomweb_download import REFUSED_TRANSFER_SYNTAX, Download, read_start
+from gateway.archive.dicomweb_download import REFUSED_TRANSFER_SYNTAX, Download, data_set, read_start
 from gateway.archive.dicomweb_errors import meaning
 from gateway.archive.dicomweb_listing import DicomWebInstance
 from gateway.archive.interface import (
     AccessDenied,
     ArchiveUnavailable,
     CannotTranscode,
-    EncodedInstance,
     Fetched,
     InstanceReference,
     Wanted,
@@ -43,7 +41,7 @@ INSTANCES_ONE_BY_ONE: Final = 20
 # When so often in a row the server did not answer at all, nothing is expected any more.
 FAILURES_IN_A_ROW: Final = 2
 
-_START_BYTES: Final = max(WHOLE_BYTES, 2 * MAXIMUM_META_BYTES)
+START_BYTES: Final = max(WHOLE_BYTES, 2 * MAXIMUM_META_BYTES)
 
 
 @dataclass(slots=True)
@@ -133,8 +131,8 @@ class DicomWebReadAhead:
         download = self._begin(order)
         while order.missing and download.next_file():
             self._begin_next(download)
-            start, is_all = read_start(download, _START_BYTES)
-            found = _read_meta(order, start)
+            start = read_start(download, START_BYTES)
+            found = _read_meta(order, start.head)
             if found is None:
                 continue
             instance, transfer_syntax_uid, begin = found
@@ -143,22 +141,8 @@ class DicomWebReadAhead:
             if order.transfer_syntax_uid not in (None, transfer_syntax_uid):
                 text = f"{instance.handle} comes in transfer syntax {transfer_syntax_uid}"
                 return Fetched(instance, None, CannotTranscode(text))
-            chunks: Iterator[bytes | memoryview] = iter((memoryview(start)[begin:],))
-            if not is_all:
-                chunks = itertools.chain(chunks, self._rest_of(download))
-            size_bytes = len(start) - begin if is_all else None
-            return Fetched(instance, EncodedInstance(transfer_syntax_uid, size_bytes, chunks))
+            return Fetched(instance, data_set(download, transfer_syntax_uid, start, begin))
         return None
-
-    def _rest_of(self, download: Download) -> Iterator[bytes]:
-        while True:
-            try:
-                piece = download.read()
-            except DicomWebError as error:
-                raise ArchiveUnavailable(f"the instance breaks off: {error}") from error
-            if not piece:
-                return
-            yield piece
 
     def _begin_next(self, download: Download) -> None:
         """While the end of one answer is taken in, the server may get the next one ready."""
@@ -208,7 +192,7 @@ def open_start(client: DicomWebClient, instance: InstanceReference) -> str:
     try:
         if not download.next_file():
             raise BadAnswer("no file")
-        found = _read_meta(order, read_start(download, 2 * MAXIMUM_META_BYTES)[0])
+        found = _read_meta(order, read_start(download, 2 * MAXIMUM_META_BYTES).head)
     finally:
         download.close()
     return found[1] if found is not None else ""
@@ -235,13 +219,13 @@ def _single(instance: InstanceReference, transfer_syntax_uid: str | None) -> _Or
     return _Order(instance.handle, transfer_syntax_uid, {instance.sop_instance_uid: instance}, False)
 
 
-def _read_meta(order: _Order, start: bytes) -> tuple[InstanceReference, str, int] | None:
+def _read_meta(order: _Order, start: memoryview) -> tuple[InstanceReference, str, int] | None:
     """Which of the wanted instances a file is, its transfer syntax, and where its data set begins; None: none of them.
 
     Raises BadAnswer.
     """
     try:
-        meta, begin = find_data_set(memoryview(start))
+        meta, begin = find_data_set(start)
     except Part10Error as error:
         raise BadAnswer(f"{order.resource}: {error}") from error
     transfer_syntax_uid = meta.get(TRANSFER_SYNTAX_UID, "")

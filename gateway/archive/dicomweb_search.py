@@ -44,6 +44,14 @@ class DicomWebSearch:
                 seen.add(identity)
                 yield attributes
 
+    def first(self, plan: QueryPlan) -> Attributes | None:
+        """The first match alone, as far as one search tells it."""
+        for search in plan.searches():
+            for found in self._qido.search(search.resource, search.parameters, plan.identity, page_size=1):
+                attributes = plan.complete(found, search.known)
+                return attributes if plan.matches(attributes) else None
+        return None
+
     def _found(self, plan: QueryPlan) -> Iterator[Attributes]:
         for search in plan.searches():
             begun = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -136,6 +136,26 @@ class ReadAhead(AbstractContextManager["ReadAhead"], Iterator[Fetched], Protocol
         """Fetch no more, and forget what was fetched; at any time, from any thread. Iteration then ends."""
 
 
+@dataclass(frozen=True, slots=True)
+class SeriesCount:
+    """A series whose instances are not listed: how many there are, and one of them."""
+
+    sample: InstanceReference
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class WholeSeries:
+    """A selection of whole series, which can be read before their instances are listed.
+
+    `read` begins to read some of them: it yields what is of its series and has the SOP class and the transfer syntax of
+    the sample. It leaves out what is not, and ends early when anything goes wrong; errors it does not tell.
+    """
+
+    series: Sequence[SeriesCount]
+    read: Callable[[Sequence[SeriesCount]], ReadAhead]
+
+
 class Archive(Protocol):
     """Answers queries, yields instances, stores them. Used by several threads."""
 
@@ -150,6 +170,9 @@ class Archive(Protocol):
 
     def list_instances(self, selection: Selection) -> Listing:
         """What is selected. Raises ArchiveUnavailable, TooBroad."""
+
+    def select(self, selection: Selection) -> Listing | WholeSeries:
+        """What is selected, only counted where to list it costs much. Raises ArchiveUnavailable, TooBroad."""
 
     def open(
         self, instance: InstanceReference, transfer_syntax_uid: str | None = None

@@ -35,6 +35,10 @@ class NoArchive:
         """See Archive."""
         self._refuse()
 
+    def select(self, selection: Selection) -> Listing:
+        """See Archive."""
+        self._refuse()
+
     def open(
         self, instance: InstanceReference, transfer_syntax_uid: str | None = None
     ) -> AbstractContextManager[EncodedInstance]:

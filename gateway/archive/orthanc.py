@@ -129,6 +129,10 @@ class OrthancArchive:
         there = {instance.sop_instance_uid for instance in instances} if late else frozenset()
         return Listing(instances, [uid for uid in late if uid not in there])
 
+    def select(self, selection: Selection) -> Listing:
+        """See Archive."""
+        return self.list_instances(selection)
+
     @contextlib.contextmanager
     def open(self, instance: InstanceReference, transfer_syntax_uid: str | None = None) -> Iterator[EncodedInstance]:
         """See Archive."""

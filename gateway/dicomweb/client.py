@@ -40,7 +40,7 @@ MAXIMUM_EXPLANATION_CHARACTERS: Final = 200
 MAXIMUM_TOKEN_ANSWER_BYTES: Final = 1024 * 1024
 # What comes slower than this for as long as the timeout does not count as an answer.
 SLOWEST_ANSWER_BYTES_PER_S: Final = 1024
-PIECE_BYTES: Final = 256 * 1024
+PIECE_BYTES: Final = 512 * 1024
 # Beyond letters, digits and "-._~": what may stand in a query, and stands for itself in DICOM's values.
 UNQUOTED: Final = "*?,:/@"
 

@@ -31,7 +31,9 @@ class Multipart:
 
     def __init__(self, pieces: Iterator[bytes], headers: Mapping[str, str]) -> None:
         self._pieces = pieces
+        # What is not read yet: the buffer from the position on. Nothing is moved, as most of a buffer is one part's.
         self._buffer = b""
+        self._position = 0
         self._is_ended = False
         self._boundary = _boundary_of(headers.get("Content-Type", ""))
         # What stands before each further part; None: the body is one part.
@@ -52,51 +54,69 @@ class Multipart:
             return False
         return self._enter()
 
-    def read(self) -> bytes:
+    def read(self) -> bytes | memoryview:
         """Some bytes of the part, b"" at its end. Raises BadAnswer when the body ends within it."""
+        delimiter = self._delimiter
         while self._in_part:
-            if self._delimiter is None:
-                if self._buffer or self._fill():
-                    piece, self._buffer = self._buffer, b""
-                    return piece
+            if delimiter is None:
+                if self._left or self._fill():
+                    return self._take(len(self._buffer))
                 self._in_part = False
                 break
-            found = self._buffer.find(self._delimiter)
+            found = self._buffer.find(delimiter, self._position)
             if found >= 0:
-                piece, self._buffer = self._buffer[:found], self._buffer[found + len(self._delimiter) :]
+                piece = self._take(found)
+                self._position += len(delimiter)
                 self._in_part = False
                 return piece
-            # the last bytes may be the begin of the delimiter
-            safe = len(self._buffer) - len(self._delimiter) + 1
-            if safe > 0:
-                piece, self._buffer = self._buffer[:safe], self._buffer[safe:]
-                return piece
+            end = self._before_possible(delimiter)
+            if end > self._position:
+                return self._take(end)
             if not self._fill():
                 raise BadAnswer("the answer ends within a part")
         return b""
+
+    @property
+    def _left(self) -> int:
+        return len(self._buffer) - self._position
+
+    def _take(self, end: int) -> bytes | memoryview:
+        begin, self._position = self._position, end
+        return self._buffer if end - begin == len(self._buffer) else memoryview(self._buffer)[begin:end]
+
+    def _before_possible(self, delimiter: bytes) -> int:
+        """Where the buffer ends, or where its last bytes may be the begin of the delimiter."""
+        start = max(self._position, len(self._buffer) - len(delimiter) + 1)
+        while (start := self._buffer.find(delimiter[:1], start)) >= 0:
+            if delimiter.startswith(self._buffer[start:]):
+                return start
+            start += 1
+        return len(self._buffer)
 
     def _begin(self) -> bool:
         """Find out what the body is."""
         self._need(_SNIFFED_BYTES)
         if not self._buffer:
             return False
-        if self._buffer[_PREAMBLE_BYTES:_SNIFFED_BYTES] == _PREFIX and not self._buffer.startswith(b"--"):
+        if self._is_file() and not self._buffer.startswith(b"--"):
             self._in_part = True  # a DICOM file, whatever its type is called
             return True
         marker = b"--" + (self._boundary or b"")
+        start = 0
         while True:
-            start = self._buffer.find(marker)
+            start = self._buffer.find(marker, start)
             # a boundary stands at the begin of a line
-            if start >= 0 and (start == 0 or self._buffer[start - 1 : start] == b"\n"):
+            if start == 0 or (start > 0 and self._buffer[start - 1 : start] == b"\n"):
                 break
-            if start >= 0:
-                self._buffer = self._buffer[start + 2 :]
+            if start > 0:
+                start += 2
                 continue
             if len(self._buffer) > MAXIMUM_PROLOGUE_BYTES or not self._fill():
                 raise BadAnswer("no DICOM file and no multipart")
-        self._buffer = self._buffer[start:]
+            start = 0
+        self._position = start
         self._need(len(marker) + 2)
-        if self._boundary is not None and self._buffer.startswith(marker + b"--"):
+        if self._boundary is not None and self._buffer.startswith(marker + b"--", self._position):
             return False  # no part at all
         line = self._line(MAXIMUM_BOUNDARY_BYTES + 4)
         self._delimiter = self._newline + b"--" + (self._boundary or line[2:].rstrip(b" \t"))
@@ -107,7 +127,7 @@ class Multipart:
     def _enter(self) -> bool:
         """After a delimiter: the end of all, or the headers of the next part."""
         self._need(2)
-        if self._buffer.startswith(b"--"):
+        if self._buffer.startswith(b"--", self._position):
             self._is_closed = True
             return False
         self._line(MAXIMUM_BOUNDARY_BYTES)
@@ -117,24 +137,28 @@ class Multipart:
         """Skip them: a DICOM file says itself what it is."""
         self._in_part = True
         self._need(_SNIFFED_BYTES)
-        if self._buffer[_PREAMBLE_BYTES:_SNIFFED_BYTES] == _PREFIX:
+        if self._is_file():
             return True
         left = MAXIMUM_HEADERS_BYTES
         while line := self._line(left):
             left -= len(line)
         return True
 
+    def _is_file(self) -> bool:
+        return self._buffer.startswith(_PREFIX, self._position + _PREAMBLE_BYTES)
+
     def _line(self, maximum_bytes: int) -> bytes:
         """One line, without its end."""
         searched = 0
         while True:
-            end = self._buffer.find(b"\n", searched)
+            end = self._buffer.find(b"\n", self._position + searched)
             if end >= 0:
                 break
-            searched = len(self._buffer)
+            searched = self._left
             if searched > maximum_bytes or not self._fill():
                 raise BadAnswer("a part without an end of its headers")
-        line, self._buffer = self._buffer[:end], self._buffer[end + 1 :]
+        line = self._buffer[self._position : end]
+        self._position = end + 1
         if not line.endswith(b"\r"):
             self._newline = b"\n"
         if len(line) > maximum_bytes:
@@ -143,7 +167,7 @@ class Multipart:
 
     def _need(self, count: int) -> None:
         """Have so many bytes in the buffer, if there are so many."""
-        while len(self._buffer) < count and self._fill():
+        while self._left < count and self._fill():
             pass
 
     def _fill(self) -> bool:
@@ -151,7 +175,8 @@ class Multipart:
         if not piece:
             self._is_ended = True
             return False
-        self._buffer = self._buffer + piece if self._buffer else piece
+        self._buffer = self._buffer[self._position :] + piece if self._left else piece
+        self._position = 0
         return True
 
 

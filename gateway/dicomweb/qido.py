@@ -36,13 +36,16 @@ class Qido:
     def __init__(self, client: DicomWebClient) -> None:
         self._client = client
 
-    def search(self, resource: str, parameters: Parameters, identity: Sequence[int]) -> Iterator[Attributes]:
+    def search(
+        self, resource: str, parameters: Parameters, identity: Sequence[int], page_size: int | None = None
+    ) -> Iterator[Attributes]:
         """Yield each match once, as it comes. `identity`: the tags whose values together tell one from another.
+        `page_size`: instead of QidoPageSize, for a caller that does not want all.
 
         Raises HttpStatusError, ServerUnreachable, BadAnswer, TooManyMatches, also after some matches.
         """
         seen: set[int] = set()
-        size = self._client.section.qido_page_size
+        size = page_size or self._client.section.qido_page_size
         offset = broken = 0
         while True:
             page = _Page()

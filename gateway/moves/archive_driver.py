@@ -5,22 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from dataclasses import replace
-from functools import partial
-from typing import Final
 
 from gateway.archive.interface import (
     Archive,
-    Archives,
     ArchiveUnavailable,
     CannotTranscode,
-    Fetched,
     InstanceReference,
+    Listing,
     Selection,
 )
-from gateway.moves.interface import Acceptance, MoveDrivers, MoveRequest, Outcome, SubOperation, Target, TargetLost
-
-# How often a target may do something else while the archive is waited for.
-WAIT_INTERVAL_S: Final = 0.25
+from gateway.moves.interface import Acceptance, Outcome, SubOperation, Target, TargetLost
+from gateway.moves.sending import Reading, not_transcoded, send_again
 
 
 class ArchiveDriver:
@@ -29,8 +24,9 @@ class ArchiveDriver:
     Raises ArchiveUnavailable, TooBroad when it is created.
     """
 
-    def __init__(self, archive: Archive, selection: Selection, target: Target) -> None:
-        listing = archive.list_instances(selection)
+    def __init__(self, archive: Archive, selection: Selection, target: Target, listing: Listing | None = None) -> None:
+        """`listing`: what is to be sent, if it has been listed already."""
+        listing = listing or archive.list_instances(selection)
         self._archive = archive
         self._target = target
         # By SOP class, because an association has room for a limited number of presentation contexts.
@@ -40,8 +36,7 @@ class ArchiveDriver:
         self._expected: dict[str, tuple[InstanceReference, Acceptance]] = {}
         self._refused: deque[tuple[InstanceReference, str]] = deque()
         self._missing = iter(listing.missing)
-        self._prefetched: Fetched | None = None
-        self._reading = contextlib.ExitStack()
+        self._open = contextlib.ExitStack()
         # SOP classes and transfer syntaxes of which the listing was wrong, and the instances that were postponed.
         self._corrected: set[tuple[str, str]] = set()
         self._postponed: set[str] = set()
@@ -68,12 +63,11 @@ class ArchiveDriver:
 
     def free(self) -> None:
         """See MoveDriver."""
-        self._reading.close()
+        self._open.close()
 
     def _begin(self) -> None:
         """Let the target get ready for what waits, and begin to read it."""
-        self._reading.close()
-        self._prefetched = None
+        self._open.close()
         for acceptance in self._target.begin(tuple(self._waiting)):
             instance = self._waiting.popleft()
             if acceptance.refusal:
@@ -81,23 +75,25 @@ class ArchiveDriver:
             else:
                 self._expected[instance.handle] = instance, acceptance
         wanted = [(instance, acceptance.transfer_syntax_uid) for instance, acceptance in self._expected.values()]
-        self._read_ahead = self._reading.enter_context(self._archive.read_ahead(wanted))
+        self._reading = Reading(self._open.enter_context(self._archive.read_ahead(wanted)), self._target)
 
     def _send_next(self) -> SubOperation | None:
         """Send what comes next; None when that has to wait for another transfer syntax."""
-        fetched = self._fetch()
+        fetched = self._reading.next()
+        if fetched is None:
+            raise RuntimeError("the archive gives less than it was asked for")
         instance, acceptance = self._expected.pop(fetched.instance.handle)
         if isinstance(fetched.error, CannotTranscode):
-            return _not_transcoded(instance, fetched.error)
+            return not_transcoded(instance, fetched.error)
         if fetched.encoded is None:
             return SubOperation(Outcome.FAILED, instance.sop_instance_uid, str(fetched.error))
         found = fetched.encoded.transfer_syntax_uid
         if acceptance.transfer_syntax_uid is None and found != instance.transfer_syntax_uid:
             return self._correct(instance, found)
         try:
-            return self._target.store(instance, fetched.encoded, self._prefetch)
+            return self._target.store(instance, fetched.encoded, self._reading.prefetch)
         except (TargetLost, ArchiveUnavailable):
-            return self._send_again(instance, acceptance)
+            return send_again(self._archive, self._target, instance, acceptance.transfer_syntax_uid)
 
     def _correct(self, instance: InstanceReference, found: str) -> SubOperation | None:
         """The listing was wrong, and the target is not ready for what came: it gets ready for that."""
@@ -118,40 +114,3 @@ class ArchiveDriver:
             is_alike = (one.sop_class_uid, one.transfer_syntax_uid) == kind and one.handle not in self._postponed
             self._waiting.append(replace(one, transfer_syntax_uid=found) if is_alike else one)
         return None
-
-    def _fetch(self) -> Fetched:
-        fetched, self._prefetched = self._prefetched, None
-        if fetched is not None:
-            return fetched
-        while not self._read_ahead.wait(WAIT_INTERVAL_S):
-            self._target.waiting()
-        return next(self._read_ahead)
-
-    def _prefetch(self) -> None:
-        """While a response is awaited: take the next one in if it has come, but do not wait for it."""
-        if self._prefetched is None and self._read_ahead.wait(0):
-            self._prefetched = next(self._read_ahead, None)
-
-    def _send_again(self, instance: InstanceReference, acceptance: Acceptance) -> SubOperation:
-        """Once: an instance that breaks the receiver must not hold up the others."""
-        try:
-            with self._archive.open(instance, acceptance.transfer_syntax_uid) as encoded:
-                return self._target.store(instance, encoded)
-        except CannotTranscode as error:
-            return _not_transcoded(instance, error)
-        except (TargetLost, ArchiveUnavailable) as error:
-            return SubOperation(Outcome.FAILED, instance.sop_instance_uid, str(error))
-
-
-def _not_transcoded(instance: InstanceReference, error: CannotTranscode) -> SubOperation:
-    return SubOperation(Outcome.FAILED, instance.sop_instance_uid, f"cannot be transcoded: {error}")
-
-
-def archive_driver(archives: Archives, request: MoveRequest, target: Target) -> ArchiveDriver:
-    """The driver of the archive that was called. Raises as ArchiveDriver does."""
-    return ArchiveDriver(archives.of(request.source_ae_title), request.selection(), target)
-
-
-def archive_drivers(archives: Archives) -> MoveDrivers:
-    """Each called AE title's archive sends what it has."""
-    return MoveDrivers(partial(archive_driver, archives), {})

@@ -52,6 +52,8 @@ class SubOperation:
     reason: str = ""
     # The others are not begun.
     ends_move: bool = False
+    # So many sub-operations more than were known before.
+    more: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ class MoveDriver(Protocol):
         """Number of sub-operations. Called once, before all others."""
 
     def apply(self) -> SubOperation:
-        """Perform the next one. Called `size` times at most, and not again after an exception."""
+        """Perform the next one. Called `size` times at most, plus what `more` says; not again after an exception."""
 
     def free(self) -> None:
         """Called exactly once: at the end, after a cancel, when the requester has gone, after an exception."""

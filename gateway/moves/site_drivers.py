@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import cast
 
 from gateway.archive.interface import Archive, Archives
-from gateway.moves.archive_driver import archive_driver
+from gateway.moves.archive_drivers import archive_driver
 from gateway.moves.interface import MoveDriver, MoveDrivers, MoveRequest, Target
 from gateway.options.config import Configuration
 from gateway.options.orthanc_json import ConfigurationError

@@ -17,6 +17,10 @@ from typing import Any, Final
 import pytest
 from pydicom import Dataset, dcmread
 
+from gateway.archive.dicomweb import DicomWebArchive
+from gateway.archive.interface import Level, Selection, WholeSeries
+from gateway.dicomweb.client import DicomWebClient
+from gateway.options.dicomweb import DicomWebServerSection
 from tests.integration.gateways import data_set_of
 from tests.support.dcmtk import echoscu
 from tests.support.images import make_cts, unique_samples
@@ -254,6 +258,19 @@ def test_a_study_is_moved_byte_by_byte(site: Site) -> None:
     assert {uid: site.storescp.data_set(uid) for uid in wanted} == {uid: site.data_sets[uid] for uid in wanted}
 
 
+def test_orthanc_counts_the_instances_of_its_series(site: Site, tmp_path: Path) -> None:
+    """So that they are sent without a list."""
+    (tmp_path / "password").write_text(PASSWORD)
+    entry = {"Url": f"{site.origin.url}/dicom-web", "Username": USER, "PasswordFile": str(tmp_path / "password")}
+    client = DicomWebClient(SERVER, DicomWebServerSection.model_validate(entry), Path)
+    study = str(entity(site, uids(site, 0)[0]).StudyInstanceUID)
+    selected = DicomWebArchive(client).select(Selection(Level.STUDY, {0x0020000D: (study,)}))
+    assert isinstance(selected, WholeSeries)
+    assert [series.count for series in selected.series] == [7]
+    with selected.read(selected.series) as reading:
+        assert sorted(one.instance.sop_instance_uid for one in reading) == uids(site, 0)
+
+
 def test_moves_at_each_level(site: Site) -> None:
     first, second = (entity(site, uids(site, series)[0]) for series in (0, 1))
     images = "\\".join((*uids(site, 0)[:2], uids(site, 1)[0], "1.2.3"))
@@ -364,7 +381,7 @@ def test_a_server_that_refuses_us_and_one_that_is_not_there(site: Site) -> None:
     assert find(site, *query, called="DEAD").status == 0xA700
     with Retriever(site.port) as peer:
         told = peer.open(calling="KNOWN", called="LOCKED").move("STORESCP", "STUDY", StudyInstanceUID="1.2.3")
-    assert (told.status, told.comment) == (0x0124, "LOCKED: HTTP 401 Unauthorized to GET /studies/1.2.3/instances"[:64])
+    assert (told.status, told.comment) == (0x0124, "LOCKED: HTTP 401 Unauthorized to GET /studies/1.2.3/series"[:64])
     with Retriever(site.port) as peer:
         told = peer.open(calling="KNOWN", called="DEAD").move("STORESCP", "STUDY", StudyInstanceUID="1.2.3")
     assert told.status == 0xA701

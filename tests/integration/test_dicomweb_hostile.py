@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -43,13 +45,37 @@ def storescp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreScp]:
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory, server: HostileDicomWeb, storescp: StoreScp) -> Iterator[Gateway]:
+def dropping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreScp]:
+    """It keeps nothing."""
+    receiver = StoreScp(tmp_path_factory.mktemp("dropping"), "--ignore")
+    try:
+        receiver.start()
+        yield receiver
+    finally:
+        receiver.close()
+
+
+@pytest.fixture(scope="module")
+def gateway(
+    tmp_path_factory: pytest.TempPathFactory, server: HostileDicomWeb, storescp: StoreScp, dropping: StoreScp
+) -> Iterator[Gateway]:
     ours = Gateway(
         tmp_path_factory.mktemp("gateway"),
-        DicomModalities={"storescp": ["STORESCP", "127.0.0.1", storescp.port]},
+        DicomModalities={
+            "storescp": ["STORESCP", "127.0.0.1", storescp.port],
+            "dropping": ["DROPPING", "127.0.0.1", dropping.port],
+        },
         DicomGateway={
             "Workers": 1,
-            "DicomWebServers": {"SERVER": {"Url": server.url, "Timeout": 2, "Attempts": 2, "AlwaysAllowMove": True}},
+            "DicomWebServers": {
+                "SERVER": {
+                    "Url": server.url,
+                    "Timeout": 2,
+                    "Attempts": 2,
+                    "AlwaysAllowMove": True,
+                    "QidoPageSize": 1000,
+                }
+            },
         },
     )
     try:
@@ -59,10 +85,10 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, server: HostileDicomWeb, s
         ours.close()
 
 
-@pytest.fixture(autouse=True)
-def afresh(server: HostileDicomWeb, storescp: StoreScp) -> None:
-    fresh = HostileDicomWeb()
-    for name in ("series", "instances", "pixel_bytes", "syntax", "told_syntax", "leaves_out", "hook"):
+@pytest.fixture(autouse=True, params=[False, True], ids=["lists", "counts"])
+def afresh(server: HostileDicomWeb, storescp: StoreScp, request: pytest.FixtureRequest) -> None:
+    fresh = HostileDicomWeb(counts=request.param)
+    for name in ("series", "instances", "pixel_bytes", "syntax", "told_syntax", "counts", "leaves_out", "hook"):
         setattr(server, name, getattr(fresh, name))
     server.paths.clear()
     for path in storescp.received.iterdir():
@@ -183,12 +209,35 @@ def test_a_move_is_cancelled_while_the_server_is_slow(
 
 
 def test_an_instance_of_any_size_in_constant_memory(
-    server: HostileDicomWeb, gateway: Gateway, storescp: StoreScp, peer: Retriever
+    server: HostileDicomWeb, gateway: Gateway, dropping: StoreScp, peer: Retriever
 ) -> None:
-    server.instances, server.pixel_bytes = 1, 400_000_000
-    told = peer.move("STORESCP", "STUDY", StudyInstanceUID=STUDY)
+    piece, count = bytes(1_000_000), 400
+
+    def huge(server: HostileDicomWeb, connection: socket.socket, path: str, number: int) -> bool | None:
+        if "?" in path:
+            return None
+        (start, end) = server.parts(server.uids())
+        pixels = struct.pack("<HH2sHL", 0x7FE0, 0x0010, b"OW", 0, count * len(piece))
+        start = start[: start.index(pixels[:6])] + pixels
+        send_chunked(connection, MULTIPART, itertools.chain([start], itertools.repeat(piece, count), [end]))
+        return True
+
+    server.instances, server.hook = 1, huge
+    told = peer.move("DROPPING", "STUDY", StudyInstanceUID=STUDY)
     assert (told.status, told.counters) == (0, (None, 1, 0, 0)), told
-    for pid in gateway.family():
-        status = Path(f"/proc/{pid}/status").read_text()
-        peak_kib = int(status.partition("VmHWM:")[2].split()[0])
-        assert peak_kib < 150 * 1024, status
+    assert peak_mib(gateway) < 150
+
+
+def test_ten_thousand_instances_in_constant_memory(
+    server: HostileDicomWeb, gateway: Gateway, dropping: StoreScp, peer: Retriever
+) -> None:
+    server.series, server.instances, server.pixel_bytes = 4, 2500, 40_000
+    told = peer.move("DROPPING", "STUDY", StudyInstanceUID=STUDY)
+    assert (told.status, told.counters) == (0, (None, 10_000, 0, 0)), told
+    assert peak_mib(gateway) < 150
+
+
+def peak_mib(gateway: Gateway) -> float:
+    """Of its largest process, ever."""
+    statuses = [Path(f"/proc/{pid}/status").read_text() for pid in gateway.family()]
+    return max(int(status.partition("VmHWM:")[2].split()[0]) / 1024 for status in statuses)

@@ -53,6 +53,9 @@ class HostileDicomWeb:
     warns: bool = False
     lacks: frozenset[str] = frozenset()
     told_syntax: str = EXPLICIT
+    # Whether it tells how many instances a series has, and by how many it is wrong.
+    counts: bool = False
+    miscounts: int = 0
     # WADO-RS
     syntax: str = EXPLICIT
     leaves_out: frozenset[str] = frozenset()
@@ -75,7 +78,8 @@ class HostileDicomWeb:
         return [f"{STUDY}.{s}.{n}" for s in range(1, self.series + 1) for n in range(1, self.instances + 1)]
 
     def data_set(self, uid: str) -> bytes:
-        return image(uid, rest=element(PIXEL_DATA, "OW", uid.encode().ljust(self.pixel_bytes, b"\0")))
+        pixels = element(PIXEL_DATA, "OW", uid.encode().ljust(self.pixel_bytes, b"\0"))
+        return image(uid, study=STUDY, series=uid.rpartition(".")[0], rest=pixels)
 
     def file(self, uid: str) -> bytes:
         return part10(uid, self.data_set(uid), self.syntax)
@@ -138,7 +142,8 @@ class HostileDicomWeb:
             match = {"0020000D": {"vr": "UI", "Value": [STUDY]}, "0020000E": {"vr": "UI", "Value": [series]}}
             if resource.endswith("series"):
                 if uid.endswith(".1"):
-                    yield match
+                    count = {"00201209": {"vr": "IS", "Value": [self.instances + self.miscounts]}}
+                    yield match | (count if self.counts else {})
                 continue
             if not self.ignores_keys and unquote(query.get("SOPInstanceUID", uid)) != uid:
                 continue

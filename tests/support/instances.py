@@ -17,6 +17,7 @@ from gateway.archive.interface import (
     Query,
     Selection,
     Wanted,
+    WholeSeries,
 )
 from gateway.matching.answers import AnswerEncoder
 from gateway.matching.attributes import Attributes
@@ -59,6 +60,9 @@ class MemoryArchive:
     def list_instances(self, selection: Selection) -> Listing:
         self.selections.append(selection)
         return Listing(self.instances, self.missing)
+
+    def select(self, selection: Selection) -> Listing | WholeSeries:
+        return self.list_instances(selection)
 
     def give(self, one: InstanceReference, transfer_syntax_uid: str | None) -> EncodedInstance:
         self.opened.append((one.sop_instance_uid, transfer_syntax_uid))
