@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from functools import partial
 from typing import Final
 
-from gateway.child import read_settings
+from gateway.child import begin
 from gateway.dicom.character_sets import of_orthanc
 from gateway.log import get_logger
 from gateway.script_host import output
@@ -35,11 +34,8 @@ LOAD_RETRY_S: Final = 10.0
 
 def main() -> None:
     """Entry point."""
+    control, settings, configuration = begin("script")
     _outlive_signals()
-    control = socket.socket(fileno=int(sys.argv[1]))
-    settings = read_settings()
-    configuration = settings.configuration()
-    settings.configure_log(configuration, "script")
     output.redirect()
     options, script = configuration.gateway.script_options, configuration.script
     if script is None:
@@ -81,7 +77,7 @@ def main() -> None:
 
 
 def _outlive_signals() -> None:
-    """Only the supervisor ends this process. SIG_IGN would pass to what a script starts, and nobody could end that."""
+    """Signals stay the supervisor's, but SIG_IGN would pass to what a script starts, and nobody could end that."""
     ours = (signal.SIGINT, signal.SIGTERM)
     for number in ours:
         signal.signal(number, lambda _number, _frame: None)
