@@ -23,7 +23,7 @@ from gateway.script_host.changes import ChangeFollower, logged, relayed
 from gateway.script_host.handlers import Handlers
 from gateway.script_host.loading import CannotLoad, load
 from gateway.script_host.packets import socket_path
-from gateway.script_host.process import limit_memory, surroundings
+from gateway.script_host.process import in_this_process, limit_memory, surroundings
 from gateway.script_host.registrations import Registrations
 from gateway.script_host.running import EXIT_REPLACE, Turns
 from gateway.script_host.server import Server
@@ -51,7 +51,7 @@ def main() -> None:
     alarm.start()
     made = surroundings(settings, configuration, registrations, in_orthanc=settings.in_orthanc)
     try:
-        load(script, make_module(made))
+        in_this_process(lambda: load(script, make_module(made)))
     except CannotLoad as error:
         alarm.cancel()
         get_logger().error("the script cannot be loaded: what it might decide is refused", reason=str(error))
