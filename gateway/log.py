@@ -74,6 +74,8 @@ class _TextLine:
 
 
 class _JsonLine:
+    """What is too long for a line is shortened before it is encoded: half an object is none."""
+
     def __init__(self, process: str) -> None:
         self._process = process
         self._render = structlog.processors.JSONRenderer(default=str)
@@ -81,14 +83,20 @@ class _JsonLine:
     def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
         event["process"] = self._process
         line = str(self._render(logger, method, event))
-        if len(line) <= MAXIMUM_LINE_BYTES:
-            return line
-        # A character is 6 bytes at most; what is cut off at the end of the line would leave no JSON.
-        characters = MAXIMUM_LINE_BYTES // (8 * len(event))
-        short = {
-            key: value if isinstance(value, int | float) else str(value)[:characters] for key, value in event.items()
-        }
-        return str(self._render(logger, method, short))
+        most_characters = MAXIMUM_LINE_BYTES
+        while len(line) > MAXIMUM_LINE_BYTES and most_characters > 1:  # ASCII: a character is a byte
+            most_characters //= 2
+            event = {key: _shortened(value, most_characters) for key, value in event.items()}
+            line = str(self._render(logger, method, event))
+        return line
+
+
+def _shortened(value: Any, most_characters: int) -> Any:
+    """Numbers stay; of text, and of what is shown as text, the begin."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    text = value if isinstance(value, str) else str(value)
+    return value if len(text) <= most_characters else text[:most_characters] + "..."
 
 
 def _printable(text: str) -> str:

@@ -2,7 +2,8 @@
 
     spool/incoming/<writer>/   being received; one folder and one lock per writer; never acknowledged
     spool/ready/               acknowledged, on its way to Orthanc or a DICOMweb server
-    spool/delivered/           is there; kept for a minute (Orthanc's index may lose its last commits)
+    spool/delivered/           is there; kept for a minute (Orthanc's index may lose its last commits); NAME.json says
+                               under which identifier, if that is not its own
     spool/failed/              was refused for good; NAME.json says why
     spool/changed/             what a script made of an instance in one of the others; an empty file: nothing
 
@@ -31,6 +32,7 @@ DIRECTORY_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
 SUFFIX: Final = ".dcm"
 NOTE_SUFFIX: Final = ".json"
+UNFINISHED_SUFFIX: Final = ".part"
 _LOCK_NAME: Final = "lock"
 
 ORTHANC: Final = ""
@@ -112,9 +114,45 @@ class Spool:
             return sorted(entry.name for entry in entries if entry.name.endswith(SUFFIX))
 
     def leave(self, path: Path) -> None:
-        """Delete what is delivered, and what it was changed into."""
+        """Delete what is delivered, what it was changed into, and the note beside it."""
         path.unlink(missing_ok=True)
         (self.changed / path.name).unlink(missing_ok=True)
+        (self.delivered / (path.name + NOTE_SUFFIX)).unlink(missing_ok=True)
+
+    def changed_bytes(self, name: str) -> int:
+        """What a script made of an instance takes up; 0 if there is nothing."""
+        try:
+            return (self.changed / name).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def note_stored_as(self, name: str, orthanc_id: str) -> None:
+        """Note, before a file is moved to `delivered`, what Orthanc calls the instance; "": Orthanc did not keep it.
+
+        Not flushed: if it is lost the instance is looked for under its own identifier, and perhaps delivered twice.
+        """
+        path = self.delivered / (name + NOTE_SUFFIX)
+        unfinished = path.with_name(path.name + UNFINISHED_SUFFIX)
+        with open(unfinished, "wb", opener=private_opener) as file:
+            file.write(json.dumps({"orthanc_id": orthanc_id}).encode())
+        unfinished.rename(path)
+
+    def stored_as(self, name: str) -> str | None:
+        """What is noted of a file in `delivered`; None: Orthanc calls it by its own identifier."""
+        try:
+            content = json.loads((self.delivered / (name + NOTE_SUFFIX)).read_bytes())
+        except (OSError, ValueError):
+            return None
+        found = content.get("orthanc_id") if isinstance(content, dict) else None
+        return found if isinstance(found, str) else None
+
+    def clean_notes(self) -> None:
+        """Delete notes in `delivered` whose file never came there. Only while nothing is delivered."""
+        with os.scandir(self.delivered) as entries:
+            names = {entry.name for entry in entries}
+        for name in names:
+            if not name.endswith(SUFFIX) and name.partition(NOTE_SUFFIX)[0] not in names:
+                (self.delivered / name).unlink(missing_ok=True)
 
     def fail(self, source: Path, note: dict[str, Any]) -> None:
         """Move `source` to `failed`, with `note` (why, when, how often tried) beside it."""
@@ -148,6 +186,11 @@ def move(source: Path, folder: Path) -> Path:
     fsync_directory(folder)
     fsync_directory(source.parent)
     return target
+
+
+def private_opener(path: str, flags: int) -> int:
+    """For `open`: a file that only we can read."""
+    return os.open(path, flags | os.O_CLOEXEC, FILE_MODE)
 
 
 def make_private_directory(path: Path) -> None:

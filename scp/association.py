@@ -109,6 +109,7 @@ class AcceptedAssociation(Association):
         self.name = f"association-{os.getpid()}-{next(_numbers)}"
         self.log = get_logger(association=self.name.removeprefix("association-"), peer=address[0])
         self.upper_layer = UpperLayer(self)
+        self.upper_layer.lines = environment.lines
         self.dul = self.upper_layer
         # The timers live in the upper layer, which is new.
         self.acse_timeout = environment.ae.acse_timeout
@@ -224,7 +225,7 @@ class AcceptedAssociation(Association):
             connection.handshake(min(HANDSHAKE_TIMEOUT_S, self._request_timeout_s))
         except (TlsError, HandshakeFailed) as failure:
             if str(failure) and not self._over_limit:
-                self.log.warning("TLS handshake failed", reason=str(failure))
+                self._environment.lines.warning("TLS handshake failed", log=self.log, reason=str(failure))
             return None
         self._certificate = connection.certificate
         if self._certificate:
@@ -237,7 +238,9 @@ class AcceptedAssociation(Association):
         primitive = self.dul.receive_pdu(wait=True, timeout=self._request_timeout_s)
         if primitive is None or self.upper_layer.is_closed:
             if self.upper_layer.end_reason and not self._over_limit:
-                self.log.info("connection ended before an association", reason=self.upper_layer.end_reason)
+                self._environment.lines.info(
+                    "connection ended before an association", log=self.log, reason=self.upper_layer.end_reason
+                )
             else:
                 self.log.debug("connection without A-ASSOCIATE-RQ")
             return False

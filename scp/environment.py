@@ -19,6 +19,7 @@ from gateway.modalities import KnownModalities, Modalities
 from gateway.moves.archive_drivers import archive_drivers
 from gateway.moves.interface import MoveDrivers
 from gateway.options.config import Configuration
+from gateway.repeated_lines import RepeatedLines
 from gateway.script_host.client import ScriptClient
 from gateway.script_host.kinds import Kind
 from gateway.tls.context import TlsContexts, files_of
@@ -29,6 +30,8 @@ from scp.storage import StorageService
 
 # ARTIM (PS3.8 9.1.5): from the connection to the whole A-ASSOCIATE-RQ. The built-in SCP's is 30 s too.
 ACSE_TIMEOUT_S: Final = 30.0
+# Lines of one kind in an interval (gateway.repeated_lines). A scanner tries some dozens of protocols.
+STRANGERS_LINES: Final = 50
 
 
 def configure_pynetdicom() -> None:
@@ -59,6 +62,8 @@ class Environment:
     ) -> None:
         """`drivers` None: what is moved comes from `archives`. `script`: whom to ask before either."""
         self.configuration = configuration
+        # Of connections that come to no association: anybody can make as many as they like.
+        self.lines = RepeatedLines(get_logger(), lines_per_interval=STRANGERS_LINES)
         self.storage = storage
         self._modalities = KnownModalities(configuration)
         drivers = drivers or archive_drivers(archives)

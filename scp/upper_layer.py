@@ -22,6 +22,7 @@ from pynetdicom.fsm import InvalidEventError
 from pynetdicom.transport import AssociationSocket
 
 from gateway.log import get_logger
+from gateway.repeated_lines import RepeatedLines
 from scp import associate_request
 from scp.associate_primitives import VERSION_1, AssociateIndication
 from scp.associate_request import AssociateRequest
@@ -139,6 +140,8 @@ class UpperLayer(DULServiceProvider):
         self._reader: PduReader | None = None
         # The association binds what it learns of the peer.
         self.log = get_logger()
+        # For what anybody can cause who connects; None: the peer is one that we called.
+        self.lines: RepeatedLines | None = None
 
     def attach(self, connection: Connection, maximum_pdu_bytes: int, log: Any) -> None:
         """Take over the connection. The state machine goes to Sta2 if it was accepted."""
@@ -223,7 +226,10 @@ class UpperLayer(DULServiceProvider):
 
     def refuse(self, reason: str) -> None:
         """The peer broke the protocol: A-ABORT by the service provider (PS3.8 AA-1, AA-7, AA-8)."""
-        self.log.warning("aborting: invalid PDU", reason=reason)
+        if self.lines is None or self.assoc.is_established:
+            self.log.warning("aborting: invalid PDU", reason=reason)
+        else:
+            self.lines.warning("aborting: invalid PDU", log=self.log, reason=reason)
         self.end_reason = reason
         self.end = End.INVALID
         self.event_queue.put(_INVALID_PDU)

@@ -62,6 +62,7 @@ class Worker:
                 self._on_end(message["number"])
             elif "ping" in message:
                 self._tell({"pong": message["ping"]})
+                self._environment.lines.summarise()
             elif "drain" in message:
                 self._drain(float(message["drain"]))
                 return

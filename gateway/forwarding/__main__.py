@@ -7,16 +7,14 @@ control socket means stop; its end means that the supervisor is dead, and the fo
 import contextlib
 import json
 import os
-import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.child import Settings, read_settings
+from gateway.child import Settings, begin, end_by_errors
 from gateway.deliveries import MAXIMUM_MESSAGE_BYTES, SOCKET_NAME, Result, Wanted
 from gateway.forwarding.barriers import Barriers
 from gateway.forwarding.endpoint import endpoint
@@ -131,13 +129,8 @@ def _delivery(path: Path, message: dict[str, Any]) -> Delivery:
 
 def main() -> None:
     """Entry point."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    control = socket.socket(fileno=int(sys.argv[1]))
-    settings = read_settings()
-    configuration = settings.configuration()
-    settings.configure_log(configuration, "forwarder")
-    threading.excepthook = _die
+    control, settings, configuration = begin("forwarder")
+    end_by_errors("the forwarder")  # the spool is the truth
     os.nice(NICENESS)
     section = configuration.gateway.forwarding
     spool = Spool(configuration.state_directory)
@@ -190,12 +183,6 @@ def _script(settings: Settings, configuration: Configuration) -> ScriptClient | 
     if configuration.script is None or settings.in_orthanc:
         return None
     return ScriptClient(configuration.state_directory, configuration.gateway.script_options)
-
-
-def _die(arguments: threading.ExceptHookArgs) -> None:
-    """An error that nobody expected: end the process. The supervisor starts it anew, the spool is the truth."""
-    get_logger().error("the forwarder ends by an error of its own", exc_info=arguments.exc_value)
-    os._exit(1)
 
 
 def _start_up(

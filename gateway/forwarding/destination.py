@@ -143,8 +143,11 @@ class Destination:
         if delivery is None:
             return True
         sent = self._received.recall(delivery)
+        stored_as = self._spool.stored_as(name)
+        if sent is not None and stored_as:
+            sent = replace(sent, orthanc_id=stored_as)
         try:
-            answer = is_there(sent) if sent is not None else True
+            answer = is_there(sent) if sent is not None and stored_as != "" else True
         except Unreachable as error:
             self._log.debug("cannot check what was delivered", name=name, reason=str(error))
             return False
@@ -185,8 +188,15 @@ class Destination:
         elif judgement.verdict is Verdict.REFUSED:
             self._refuse(delivery, judgement.reason)
         else:
-            self._kept.take_over(delivery)
+            self._kept.take_over(delivery, self._stored_as(delivery, judgement))
             self._finish(delivery, "delivered", judgement.reason)
+
+    def _stored_as(self, delivery: Delivery, judgement: Judgement) -> str | None:
+        """What Orthanc calls it, if it is not what we would ask for at the next start."""
+        if not judgement.is_kept:
+            return ""
+        name = judgement.orthanc_id
+        return name if name and name != self.sent(delivery).orthanc_id else None
 
     def is_gone(self, delivery: Delivery) -> None:
         """Its file is not there any more."""

@@ -4,7 +4,7 @@ import io
 import zipfile
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gateway.forwarding.comparison import CopyError, is_same_instance
@@ -82,7 +82,7 @@ class Forwarder(Destination):
             if judgement is not None and judgement.verdict is Verdict.ALREADY_STORED:
                 self.way_is_free()
                 judgement = (
-                    Judgement(Verdict.DELIVERED, judgement.reason)
+                    replace(judgement, verdict=Verdict.DELIVERED)
                     if self._is_changed
                     else _compared(sender, sent, judgement)
                 )

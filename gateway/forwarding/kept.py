@@ -18,12 +18,13 @@ MayLeave = Callable[[list[Path]], bool]
 
 
 class KeptDeliveries:
-    """The folder `delivered`: each file stays for a time, all together under a number of bytes."""
+    """The folder `delivered`: each file for a time, all with what scripts made of them under a number of bytes."""
 
     def __init__(self, spool: Spool, section: ForwardingSection, may_leave: MayLeave | None = None) -> None:
         """`may_leave`: with quotas, whether these files may leave the spool; if not, it is asked again."""
         self._may_leave = may_leave
         self._spool = spool
+        spool.clean_notes()
         self._keep_s = section.keep_delivered
         self._keep_bytes = section.keep_delivered_bytes
         self._changed = threading.Condition()
@@ -32,17 +33,24 @@ class KeptDeliveries:
         self._stopped = False
         threading.Thread(target=self._run, name="kept-deliveries", daemon=True).start()
 
-    def take_over(self, delivery: Delivery) -> None:
-        """Move a delivered file here, or delete it when nothing is to be kept."""
-        if self._may_leave is None and (not self._keep_s or delivery.size > self._keep_bytes):
+    def take_over(self, delivery: Delivery, stored_as: str | None = None) -> None:
+        """Move a delivered file here, or delete it when nothing is to be kept. `stored_as`: see Spool."""
+        name = delivery.path.name
+        size = delivery.size + self._spool.changed_bytes(name)
+        if self._may_leave is None and (not self._keep_s or size > self._keep_bytes):
             self._spool.leave(delivery.path)
             return
-        target = self._spool.delivered / delivery.path.name
+        if stored_as is not None:
+            self._spool.note_stored_as(name, stored_as)
+        target = self._spool.delivered / name
         delivery.path.rename(target)
-        self.add(target, delivery.size)
+        self._add(target, size)
 
     def add(self, path: Path, size: int) -> None:
-        """A file came into the folder."""
+        """A file of this size is in the folder since the last start."""
+        self._add(path, size + self._spool.changed_bytes(path.name))
+
+    def _add(self, path: Path, size: int) -> None:
         with self._changed:
             self._files.append((time.monotonic() + self._keep_s, path, size))
             self._bytes += size

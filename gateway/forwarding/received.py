@@ -10,7 +10,6 @@ import contextlib
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 from gateway.dicom.part10 import Part10Error
 from gateway.dicom.structure import StructureError
@@ -20,9 +19,7 @@ from gateway.forwarding.transports import Unreachable
 from gateway.log import get_logger
 from gateway.script_host.client import ScriptClient, ScriptFailed, ScriptUnavailable
 from gateway.script_host.kinds import Kind
-from gateway.spool import FILE_MODE, SUFFIX, Delivery, Spool
-
-UNFINISHED: Final = ".part"
+from gateway.spool import SUFFIX, UNFINISHED_SUFFIX, Delivery, Spool, private_opener
 
 
 class Undecided(Exception):
@@ -91,8 +88,8 @@ class ReceivedInstances:
 
     def _ask(self, script: ScriptClient, delivery: Delivery) -> Delivery | None:
         path = self._folder / delivery.path.name
-        unfinished = path.with_name(path.name + UNFINISHED)
-        with delivery.path.open("rb") as instance, open(unfinished, "wb", opener=_private) as changed:
+        unfinished = path.with_name(path.name + UNFINISHED_SUFFIX)
+        with delivery.path.open("rb") as instance, open(unfinished, "wb", opener=private_opener) as changed:
             try:
                 action = _answer(script, instance.fileno(), changed.fileno())
                 if action == "keep":
@@ -130,10 +127,6 @@ def _is_to_be_asked(script: ScriptClient) -> bool:
         return script.has(Kind.RECEIVED_INSTANCE)
     except ScriptUnavailable as error:
         raise Unreachable(f"what is sent is for the script to say, and {error}") from error
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, FILE_MODE)
 
 
 def _clean_up(spool: Spool) -> set[str]:

@@ -31,18 +31,22 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict, why, and the identifier that Orthanc gave to the instance."""
+    """A verdict, why, and the identifier that Orthanc gave to the instance; whether Orthanc has kept it."""
 
     verdict: Verdict
     reason: str = ""
     orthanc_id: str = ""
+    is_kept: bool = True
 
+
+# By Lua's ReceivedInstanceFilter or a Python callback, which discards it.
+FILTERED_OUT: Final = "FilteredOut"
 
 # `Status` in the answer to POST /instances.
 STORE_STATUSES: Final = {
     "Success": Verdict.DELIVERED,
     "AlreadyStored": Verdict.ALREADY_STORED,
-    "FilteredOut": Verdict.DELIVERED,
+    FILTERED_OUT: Verdict.DELIVERED,
     # Any exception of Orthanc's database but FullStorage; the built-in SCP calls this a success.
     "Failure": Verdict.RETRY,
 }
@@ -101,7 +105,8 @@ def judge_status(answer: Any) -> Judgement:
     verdict = STORE_STATUSES.get(status) if isinstance(status, str) else None
     if verdict is None:
         return Judgement(Verdict.HOLD, f"Orthanc answers the unknown status {status!r}")
-    return Judgement(verdict, f"Orthanc's status is {status}", str(answer.get("ID", "")))
+    is_kept = status != FILTERED_OUT
+    return Judgement(verdict, f"Orthanc's status is {status}", str(answer.get("ID", "")), is_kept)
 
 
 def judge_batch(reply: Reply) -> dict[str, Judgement]:

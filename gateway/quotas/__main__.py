@@ -5,15 +5,12 @@ socket, or its end, means stop: what is in the books is safe at any time.
 """
 
 import os
-import signal
 import socket
-import sys
-import threading
 import time
 from typing import Final
 
 from gateway import database
-from gateway.child import read_settings
+from gateway.child import begin, end_by_errors
 from gateway.forwarding.endpoint import endpoint
 from gateway.forwarding.transports import HttpTransport
 from gateway.log import get_logger
@@ -36,13 +33,8 @@ MAXIMUM_PACKET_BYTES: Final = 64 * 1024
 
 def main() -> None:
     """Entry point."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    control = socket.socket(fileno=int(sys.argv[1]))
-    settings = read_settings()
-    configuration = settings.configuration()
-    settings.configure_log(configuration, "quotas")
-    threading.excepthook = _die
+    control, settings, configuration = begin("quotas")
+    end_by_errors("the keeper of the quotas")  # the books are the truth
     os.nice(NICENESS)
     books = database.connect(configuration)
     gateway = gateway_identity(configuration.state_directory)
@@ -85,12 +77,6 @@ def _warm_up(ledger: Ledger) -> None:
     for rule in ledger.rules.values():
         ledger.grant(nobody, Account(rule.key, TOTAL), Amount())
     ledger.end_leases(nobody)
-
-
-def _die(arguments: threading.ExceptHookArgs) -> None:
-    """An error that nobody expected: end the process. The supervisor starts it anew, the books are the truth."""
-    get_logger().error("the keeper of the quotas ends by an error of its own", exc_info=arguments.exc_value)
-    os._exit(1)
 
 
 if __name__ == "__main__":

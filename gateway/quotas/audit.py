@@ -294,6 +294,7 @@ class Auditor:
             amount = Amount(instances=len(self._spool.names(self._spool.ready)))
         else:
             waiting = _bytes_in(self._spool.ready) + _bytes_in(self._spool.failed)
+            waiting += sum(map(self._spool.changed_bytes, self._spool.names(self._spool.ready)))
             try:
                 amount = Amount(bytes=waiting + self._stored_bytes())
             except Unreachable:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from functools import partial
 from typing import Final
 
-from gateway.child import read_settings
+from gateway.child import begin
 from gateway.dicom.character_sets import of_orthanc
 from gateway.log import get_logger
 from gateway.script_host import output
@@ -24,7 +23,7 @@ from gateway.script_host.changes import ChangeFollower, logged, relayed
 from gateway.script_host.handlers import Handlers
 from gateway.script_host.loading import CannotLoad, load
 from gateway.script_host.packets import socket_path
-from gateway.script_host.process import limit_memory, surroundings
+from gateway.script_host.process import in_this_process, limit_memory, surroundings
 from gateway.script_host.registrations import Registrations
 from gateway.script_host.running import EXIT_REPLACE, Turns
 from gateway.script_host.server import Server
@@ -35,11 +34,8 @@ LOAD_RETRY_S: Final = 10.0
 
 def main() -> None:
     """Entry point."""
+    control, settings, configuration = begin("script")
     _outlive_signals()
-    control = socket.socket(fileno=int(sys.argv[1]))
-    settings = read_settings()
-    configuration = settings.configuration()
-    settings.configure_log(configuration, "script")
     output.redirect()
     options, script = configuration.gateway.script_options, configuration.script
     if script is None:
@@ -55,7 +51,7 @@ def main() -> None:
     alarm.start()
     made = surroundings(settings, configuration, registrations, in_orthanc=settings.in_orthanc)
     try:
-        load(script, make_module(made))
+        in_this_process(lambda: load(script, make_module(made)))
     except CannotLoad as error:
         alarm.cancel()
         get_logger().error("the script cannot be loaded: what it might decide is refused", reason=str(error))
@@ -81,7 +77,7 @@ def main() -> None:
 
 
 def _outlive_signals() -> None:
-    """Only the supervisor ends this process. SIG_IGN would pass to what a script starts, and nobody could end that."""
+    """Signals stay the supervisor's, but SIG_IGN would pass to what a script starts, and nobody could end that."""
     ours = (signal.SIGINT, signal.SIGTERM)
     for number in ours:
         signal.signal(number, lambda _number, _frame: None)

@@ -18,6 +18,7 @@ from gateway.log import get_logger
 from gateway.script_host.api.enumerations import ENUMERATIONS
 from gateway.script_host.api.errors import OrthancException
 from gateway.script_host.api.rest import RestApi
+from gateway.script_host.process import in_this_process
 
 INTERVAL_S: Final = 1.0
 RETRY_S: Final = 5.0
@@ -69,7 +70,7 @@ class ChangeFollower:
 
     def _call(self, kind: int, level: int, identifier: str) -> None:
         try:
-            self._callback(kind, level, identifier)
+            in_this_process(lambda: self._callback(kind, level, identifier))
         except BaseException as error:  # noqa: BLE001 - whatever a script raises, SystemExit too, is its own fault
             self._log.error("the OnChange callback of the script failed", exc_info=error)
 

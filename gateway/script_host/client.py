@@ -164,6 +164,9 @@ class Call:
                 if self._is_begun or not self._is_sound:
                     raise self._broken("the script's process ended during the call") from error
                 self._connection.close()
+                if time.monotonic() + RECONNECT_DELAY_S > (self._deadline or 0.0):
+                    raise self._too_late() from error
+                time.sleep(RECONNECT_DELAY_S)
                 self._connection = self._client.connection(self._deadline or 0.0)
 
     def receive(self) -> Packet:

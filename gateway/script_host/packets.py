@@ -30,6 +30,10 @@ class Broken(Exception):
     """The other side is gone, or does not keep to this."""
 
 
+class NoDescriptors(Broken):
+    """A packet came without its descriptors, because we can have no more."""
+
+
 @dataclass
 class Packet:
     """One message. `fds` belong to whoever received it."""
@@ -80,7 +84,9 @@ def receive(connection: socket.socket) -> Packet:
         raise Broken(error.strerror or str(error)) from error
     packet = Packet({}, b"", list(fds))
     try:
-        if not data or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        if flags & socket.MSG_CTRUNC:
+            raise NoDescriptors("no descriptor is left")
+        if not data or flags & socket.MSG_TRUNC:
             raise Broken("the connection is closed" if not data else "a packet was cut off")
         line, _newline, packet.payload = data.partition(b"\n")
         packet.header = json.loads(line)

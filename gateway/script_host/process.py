@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gateway.child import Settings
 from gateway.dicom.character_sets import of_orthanc
@@ -13,6 +16,20 @@ from gateway.options.config import Configuration
 from gateway.script_host.api.module import Surroundings
 from gateway.script_host.api.rest import RestApi
 from gateway.script_host.registrations import Registrations
+
+T = TypeVar("T")
+
+
+def in_this_process(function: Callable[[], T]) -> T:
+    """Call a function of the script. A process that it forks ends where the function ends, and does nothing of ours."""
+    process = os.getpid()
+    try:
+        return function()
+    finally:
+        if os.getpid() != process:
+            error = sys.exception()
+            is_exit = isinstance(error, SystemExit) and error.code in (None, 0)
+            os._exit(0 if error is None or is_exit else 1)
 
 
 def surroundings(

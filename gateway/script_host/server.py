@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.log import get_logger
 from gateway.script_host.kinds import Kind
-from gateway.script_host.packets import MAXIMUM_TEXT_CHARACTERS, Broken, Packet, receive, send
+from gateway.script_host.packets import MAXIMUM_TEXT_CHARACTERS, Broken, NoDescriptors, Packet, receive, send
+from gateway.script_host.process import in_this_process
 from gateway.script_host.registrations import Registrations
 from gateway.script_host.running import NoTurn, TooLate, Turns
 
 BACKLOG: Final = 512
 SEND_TIMEOUT_S: Final = 10.0
-THREAD_RETRY_S: Final = 0.1
+RETRY_S: Final = 0.1
 
 Handler = Callable[["Conversation", Packet], None]
 """Answers the first request of a conversation, and receives those that follow."""
@@ -53,7 +57,7 @@ class Conversation:
                     self._is_begun = True
                     self._turns.begin_conversation()
                     self.answer({"begun": True})
-                return function()
+                return in_this_process(function)
         except Broken:
             raise
         except NoTurn as error:
@@ -108,6 +112,8 @@ class Server:
         self._failure = ""
         self._lock = threading.Lock()
         self._watchers: list[socket.socket] = []
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet([self._listener])
+        os.register_at_fork(after_in_child=self._leave)
 
     def open(self, handlers: dict[Kind, Handler]) -> None:
         """The script is loaded: serve."""
@@ -126,9 +132,15 @@ class Server:
 
     def _accept(self) -> None:
         while True:
-            connection, _address = self._listener.accept()
+            try:
+                connection, _address = self._listener.accept()
+            except OSError as error:
+                self._turns.end_soon(f"it cannot take a call: {error.strerror}")
+                time.sleep(RETRY_S)
+                continue
+            self._sockets.add(connection)
             while not self._has_thread(connection):
-                time.sleep(THREAD_RETRY_S)
+                time.sleep(RETRY_S)
 
     def _has_thread(self, connection: socket.socket) -> bool:
         """Whether the thread of a connection could be started. If not, those who call wait for the next process."""
@@ -151,8 +163,10 @@ class Server:
                     self._call(conversation, packet)
                 finally:
                     packet.close()
-        except (Broken, TooLate):
+        except (Broken, TooLate) as error:
             connection.close()
+            if isinstance(error, NoDescriptors):
+                self._turns.end_soon("it has no descriptor left")
 
     def _call(self, conversation: Conversation, packet: Packet) -> None:
         kind = Kind.of(packet.header["call"])
@@ -162,8 +176,18 @@ class Server:
             self._handlers[kind](conversation, packet)
         except Refused as error:
             conversation.answer(error.header())
+        except (MemoryError, OSError) as error:  # before the script was called: what it has left is too little
+            reason = f"no {kind.text} callback is called: {described(error)}"
+            conversation.answer(Refused(reason, unavailable=True).header())
+            self._turns.end_soon(reason)
         finally:
             conversation.end()
+
+    def _leave(self) -> None:
+        """We are a process that the script has forked: callers are to notice the end of the first one."""
+        for each in list(self._sockets):
+            with contextlib.suppress(OSError):
+                each.close()
 
     def _add_watcher(self, connection: socket.socket) -> None:
         with self._lock:

@@ -128,3 +128,22 @@ def test_work_goes_on_when_nobody_reads_the_log() -> None:
 def test_libraries_are_silent() -> None:
     script = "import logging\nlogging.getLogger('pynetdicom').error('noise')\nlogger.info('event')"
     assert len(run(script).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * 10_000, '"\\n' * 5_000, "\\u00e9" * 5_000], ids=["plain", "quoted", "beyond ASCII"]
+)
+def test_json_line_that_is_too_long_is_still_one_object(text: str) -> None:
+    script = f"logger.error('failed', reason='{text}', uids=['1.2.3'] * 3000, port=104)"
+    (line,) = run(script, log_format="Json").splitlines()
+    entry = json.loads(line)
+    assert len(line.encode()) <= MAXIMUM_LINE_BYTES
+    assert (entry["event"], entry["port"], entry["calling"]) == ("failed", 104, "CT1")
+    assert len(entry["reason"]) > 50
+    assert entry["reason"].endswith("...")
+
+
+def test_exception_in_a_json_line_is_shortened_too() -> None:
+    script = "try:\n    raise ValueError('x' * 9000)\nexcept ValueError as e:\n    logger.error('failed', exc_info=e)\n"
+    (line,) = run(script, log_format="Json").splitlines()
+    assert json.loads(line)["exception"].startswith("Traceback")

@@ -10,7 +10,8 @@ from typing import Final
 
 import pytest
 
-from tests.scp.conftest import DEADLINE_S, Log, half_received
+from scp.environment import STRANGERS_LINES
+from tests.scp.conftest import DEADLINE_S, Log, StartGateway, half_received
 from tests.support.data_sets import element
 from tests.support.dcmtk import echoscu
 from tests.support.processes import wait_until
@@ -138,6 +139,22 @@ def test_connection_that_begins_wrongly_is_aborted_with_a_reason_in_the_log(
         (abort,) = stranger.ends()
         assert abort.type == A_ABORT
     log.expect("WARNING", "peer=127.0.0.1", reason)
+
+
+def test_flood_of_garbage_is_aborted_and_not_all_of_it_logged(start_gateway: StartGateway) -> None:
+    flooded = start_gateway()
+    for _ in range(3 * STRANGERS_LINES):
+        with RawPeer(flooded.dicom_port) as stranger:
+            stranger.send(b"GET / HTTP/1.1\r\n\r\n")
+            assert [end.type for end in stranger.ends()] == [A_ABORT]
+    wait_until(lambda: "invalid PDU: more such lines were not written" in flooded.log_text(), DEADLINE_S, "no count")
+    for line in ("aborting: invalid PDU", "connection ended before an association"):
+        assert STRANGERS_LINES <= flooded.log_text().count(line) <= 2 * STRANGERS_LINES + 2
+    with RawPeer(flooded.dicom_port) as peer:  # who has an association is always named
+        peer.associate(CONTEXTS)
+        peer.send(pdu(9))
+        peer.ends()
+    wait_until(lambda: "unknown type 0x09" in flooded.log_text(), DEADLINE_S, "the line of an association is missing")
 
 
 def test_random_bytes_end_only_their_own_connection(intact: Gateway) -> None:
