@@ -1,5 +1,6 @@
 """What the groups of commands of `dicom-gateway` have in common."""
 
+import getpass
 import os
 import sys
 from collections.abc import Iterator
@@ -68,3 +69,11 @@ def open_database(configuration: Configuration) -> Iterator["Database"]:
         raise fail(f"the database fails: {error}") from error
     finally:
         opened.close()
+
+
+def person() -> str:
+    """Who runs this, for histories."""
+    try:
+        return f"command line {getpass.getuser()}"
+    except (KeyError, OSError):  # a user without a name
+        return "command line"

@@ -1,4 +1,4 @@
-"""`dicom-gateway mpps`: the roof towards a person who asks what modalities reported."""
+"""`dicom-gateway mpps`: the roof towards a person who asks what modalities reported, or ends what they left open."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from gateway.commands.common import ConfigurationOption, fail, load, open_database
+from gateway.commands.common import ConfigurationOption, fail, load, open_database, person
 from gateway.commands.readable import Listing, attribute_lines, local_time
 from gateway.options.config import Configuration
 
 if TYPE_CHECKING:
     from gateway.database import Database
+    from worklist.performed.requirements import StepStatus
 
 app = typer.Typer(no_args_is_help=True, help="Procedure steps: what modalities reported of their work (MPPS).")
+
+Numbers = Annotated[list[int], typer.Argument(help="Steps as `mpps list` shows them.", show_default=False)]
 
 # Performed Station AE Title, Modality, Patient ID.
 _COLUMNS: Final = (0x0040_0241, 0x0008_0060, 0x0010_0020)
@@ -77,6 +80,50 @@ def show(
             print(f"item: {item.id}, {item.status.value}")
         for line in attribute_lines(step.attributes):
             print(line)
+
+
+@app.command()
+def discontinue(numbers: Numbers, configuration: ConfigurationOption) -> None:
+    """End steps that their modality will never end, as DISCONTINUED. Their items follow, and receivers are told."""
+    from worklist.performed.requirements import StepStatus
+
+    _end(numbers, StepStatus.DISCONTINUED, load(configuration)[1])
+
+
+@app.command()
+def complete(numbers: Numbers, configuration: ConfigurationOption) -> None:
+    """The same as COMPLETED: the examination is done, the modality has only not said so."""
+    from worklist.performed.requirements import StepStatus
+
+    _end(numbers, StepStatus.COMPLETED, load(configuration)[1])
+
+
+def _end(numbers: list[int], status: "StepStatus", configuration: Configuration) -> None:
+    """All of them or none."""
+    from worklist import store
+    from worklist.performed import steps
+    from worklist.performed.requirements import StepRefused
+
+    lines = []
+    with _database(configuration) as database, database.write(lock=store.LOCK) as connection:
+        for number in numbers:
+            try:
+                step = steps.get(connection, number)
+                called = step.peer.called_ae_title if step is not None else ""
+                reported = steps.end(
+                    connection, number, status, store.Change.now(person()), _partitions(configuration, called)
+                )
+            except StepRefused as error:
+                raise fail(str(error)) from error
+            items = ", ".join(f"item {item.id} {item.status.value}" for item in reported.items)
+            lines.append(f"step {number}: {status.value}; {items or 'no items'}")
+    print("\n".join(lines))
+
+
+def _partitions(configuration: Configuration, called: str) -> tuple[str, ...] | None:
+    """The Worklist Labels of items that a step can be about, as when its modality reports it."""
+    options = configuration.worklist
+    return (called, "") if options is not None and options.partition_by_called_aet else None
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """`dicom-gateway worklist`: the roof towards a person who wants to see or change what modalities are told."""
 
-import getpass
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.commands.common import ConfigurationOption, fail, load, open_database
+from gateway.commands.common import ConfigurationOption, fail, load, open_database, person
 from gateway.commands.readable import Listing, attribute_lines, local_time
 from gateway.dicom.character_sets import of_orthanc
 from gateway.matching.attributes import Attributes
@@ -138,7 +137,7 @@ def add(
     except entry.EntryError as error:
         raise fail(str(error)) from error
     with _database(loaded) as database, database.write(lock=store.LOCK) as connection:
-        item = store.add(connection, attributes, store.Change.now(_person()), origin=_person())
+        item = store.add(connection, attributes, store.Change.now(person()), origin=person())
     print(f"item {item.id}: added")
 
 
@@ -158,7 +157,7 @@ def cancel(
         for number, item in found.items():
             if item is None:
                 raise fail(f"there is no item {number}")
-            store.set_status(connection, item, Status.CANCELED, store.Change.now(_person()), reason)
+            store.set_status(connection, item, Status.CANCELED, store.Change.now(person()), reason)
     for number in numbers:
         print(f"item {number}: canceled")
 
@@ -203,7 +202,7 @@ def _import(connection: "Connection", attributes: Attributes, origin: str) -> "I
     from worklist import store
     from worklist.items import Status, keys_of, status_of
 
-    keys, change = keys_of(attributes), store.Change.now(_person())
+    keys, change = keys_of(attributes), store.Change.now(person())
     same = store.find(
         connection,
         study_instance_uid=keys.study_instance_uid,
@@ -286,10 +285,3 @@ def _work(connection: "Connection", number: int) -> Iterator[str]:
         sent = f", sent {local_time(message.sent_at)}" if message.sent_at else ""
         answer = f", {message.outcome} {printable(message.text)}".rstrip() if message.outcome else ""
         yield f"message {message.id} to {message.receiver}: {message.status}, {message.state}{sent}{answer}"
-
-
-def _person() -> str:
-    try:
-        return f"command line {getpass.getuser()}"
-    except (KeyError, OSError):  # a user without a name
-        return "command line"

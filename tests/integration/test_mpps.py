@@ -206,3 +206,32 @@ def test_the_command_without_worklist(make_gateway: MakeGateway) -> None:
     gateway = make_gateway(DicomGateway={"Orthanc": UNREACHABLE_ORTHANC})
     gateway.write_configuration()
     assert "the worklist is off" in printed(gateway, "mpps", "list", status=1)
+
+
+def test_a_person_ends_what_a_modality_left_open_and_the_ris_is_told(make_gateway: MakeGateway) -> None:
+    with Ris() as ris:
+        receiver = {"Name": "RIS", "Host": "127.0.0.1", "Port": ris.port}
+        section = SECTION | {"Hl7": {"Port": free_port(), "Receivers": [receiver]}}
+        gateway = make_gateway(DicomAlwaysAllowFindWorklist=True, DicomGateway=section)
+        gateway.start()
+        add_items(gateway, *(an_item(n, FillerOrderNumberImagingServiceRequest=f"F{n}") for n in (1, 2)))
+        with Modality(gateway.dicom_port) as modality:
+            modality.open()
+            for number in (1, 2):
+                begin = begun(scheduled(number), PatientID=f"P{number}")
+                assert modality.create(f"2.25.{number}", begin).status == 0
+        assert "step 1: DISCONTINUED; item 1 DISCONTINUED" in printed(gateway, "mpps", "discontinue", "1")
+        assert "step 2: COMPLETED; item 2 COMPLETED" in printed(gateway, "mpps", "complete", "2")
+        told = {(field(message, "ORC", 3), field(message, "ORC", 5)) for message in ris.wait_for(4)}
+        assert told == {("F1", "IP"), ("F2", "IP"), ("F1", "DC"), ("F2", "CM")}
+
+        # All of them or none; what is over stays as it is.
+        add_items(gateway, an_item(3))
+        with Modality(gateway.dicom_port) as modality:
+            modality.open()
+            assert modality.set("2.25.1", ended()).status == 0x0110
+            assert modality.create("2.25.3", begun(scheduled(3), PatientID="P3")).status == 0
+        assert "step 1 is DISCONTINUED already" in printed(gateway, "mpps", "discontinue", "3", "1", status=1)
+        assert "there is no procedure step 9" in printed(gateway, "mpps", "complete", "9", status=1)
+        assert [status_of(gateway, number) for number in (1, 2, 3)] == ["DISCONTINUED", "COMPLETED", "STARTED"]
+        assert "command line " in printed(gateway, "worklist", "show", "1")

@@ -48,6 +48,11 @@ SET_BY_CREATE_ONLY: Final = frozenset(
         0x0010_0040,  # Patient's Sex
         0x0010_1002,  # Other Patient IDs Sequence
         0x0020_0010,  # Study ID
+        0x0038_0010,  # Admission ID
+        0x0038_0014,  # Issuer of Admission ID Sequence
+        0x0038_0060,  # Service Episode ID
+        0x0038_0062,  # Service Episode Description
+        0x0038_0064,  # Issuer of Service Episode ID Sequence
         PERFORMED_STATION_AE_TITLE,
         0x0040_0242,  # Performed Station Name
         0x0040_0243,  # Performed Location

@@ -9,13 +9,14 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, insert, select, update
 
-from gateway.matching.attributes import Attributes
+from gateway.matching.attributes import Attributes, Element
 from worklist.encoding import from_json, to_json
 from worklist.items import Item, text_of
 from worklist.performed.linking import items_of_step, link, linked_items
 from worklist.performed.requirements import (
     PERFORMED_STATION_AE_TITLE,
     SET_BY_CREATE_ONLY,
+    STATUS,
     Problem,
     StepRefused,
     StepStatus,
@@ -108,13 +109,27 @@ def change(
         raise StepRefused(Problem.FINAL, MAY_NOT_BE_UPDATED)
     check_change(step.attributes, modifications)
     settable = {tag: element for tag, element in modifications.items() if tag not in SET_BY_CREATE_ONLY}
-    attributes = {**step.attributes, **settable}
-    changed = replace(step, status=status_of(attributes) or step.status, changed_at=at, attributes=attributes)
-    values = {"status": changed.status.value, "changed_at": at, "attributes": to_json(attributes)}
-    connection.execute(update(STEPS).where(STEPS.c.id == step.id).values(values))
+    changed = _write(connection, step, {**step.attributes, **settable}, at)
     if changed.status is step.status:
         return Reported(changed, tuple(linked_items(connection, step.id)))
     return _reported(connection, changed, partitions)
+
+
+def end(
+    connection: Connection,
+    number: int,
+    status: StepStatus,
+    cause: Change,
+    partitions: Collection[str] | None = None,
+) -> Reported:
+    """End a step that its modality will not end any more, as if it had. Raises StepRefused."""
+    step = get(connection, number)
+    if step is None:
+        raise StepRefused(Problem.UNKNOWN, f"there is no procedure step {number}")
+    if step.status is not StepStatus.IN_PROGRESS:
+        raise StepRefused(Problem.FINAL, f"procedure step {number} is {step.status.value} already")
+    attributes = {**step.attributes, STATUS: Element("CS", status.value)}
+    return _reported(connection, _write(connection, step, attributes, cause.at), partitions, cause)
 
 
 def get(connection: Connection, number: int) -> Step | None:
@@ -147,13 +162,22 @@ def of_item(connection: Connection, item: int) -> list[Step]:
     return [_step(row) for row in connection.execute(query.order_by(STEPS.c.id))]
 
 
-def _reported(connection: Connection, step: Step, partitions: Collection[str] | None) -> Reported:
-    """Link a step whose status is new with its items; those follow it.
+def _write(connection: Connection, step: Step, attributes: Attributes, at: int) -> Step:
+    changed = replace(step, status=status_of(attributes) or step.status, changed_at=at, attributes=attributes)
+    values = {"status": changed.status.value, "changed_at": at, "attributes": to_json(attributes)}
+    connection.execute(update(STEPS).where(STEPS.c.id == step.id).values(values))
+    return changed
+
+
+def _reported(
+    connection: Connection, step: Step, partitions: Collection[str] | None, cause: Change | None = None
+) -> Reported:
+    """Link a step whose status is new with its items; those follow it. `cause`: who changed it, if not its peer.
 
     Again at its end: the order may have come after the examination began.
     """
     link(connection, step.id, items_of_step(connection, step.attributes, partitions))
-    cause = Change(f"mpps {step.peer.calling_ae_title}", step.changed_at)
+    cause = cause or Change(f"mpps {step.peer.calling_ae_title}", step.changed_at)
     reason = f"procedure step {step.id} {step.status.value}"
     items = [follow(connection, item, cause, reason) for item in linked_items(connection, step.id)]
     return Reported(step, tuple(items))
