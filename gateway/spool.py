@@ -156,13 +156,23 @@ def make_private_directory(path: Path) -> None:
         path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
         status = path.stat()
     except OSError as error:
-        raise SpoolError(f"{path}: {error.strerror}; DicomGateway.StateDirectory says where the state is") from error
+        raise SpoolError(
+            f"{path}: {error.strerror}: make it for the gateway's user, or name another DicomGateway.StateDirectory"
+        ) from error
+    check_private(path, status)
+
+
+def check_private(path: Path, status: os.stat_result) -> None:
+    """Check that a directory is closed to others, and this process's own. Raises SpoolError."""
     if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise SpoolError(
             f"{path}: holds patient data but others can access it (mode {status.st_mode & 0o777:o}): chmod 700 it"
         )
     if status.st_uid != os.geteuid():
-        raise SpoolError(f"{path}: belongs to user {status.st_uid}, the gateway runs as {os.geteuid()}")
+        raise SpoolError(
+            f"{path}: belongs to user {status.st_uid}, the gateway runs as {os.geteuid()}: "
+            "run it as the former, or chown -R it"
+        )
 
 
 def _try_lock(path: Path) -> int | None:
@@ -182,7 +192,10 @@ def state_directory_lock(state_directory: Path) -> Iterator[None]:
     make_private_directory(state_directory)
     fd = _try_lock(state_directory / _LOCK_NAME)
     if fd is None:
-        raise SpoolError(f"{state_directory}: another gateway runs on this state directory")
+        raise SpoolError(
+            f"{state_directory}: another gateway runs on this state directory: stop that, or "
+            "name another DicomGateway.StateDirectory here"
+        )
     try:
         yield
     finally:
