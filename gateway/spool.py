@@ -159,19 +159,18 @@ def make_private_directory(path: Path) -> None:
         raise SpoolError(
             f"{path}: {error.strerror}: make it for the gateway's user, or name another DicomGateway.StateDirectory"
         ) from error
-    check_private(path, status)
+    check_private(path, status, os.geteuid())
 
 
-def check_private(path: Path, status: os.stat_result) -> None:
-    """Check that a directory is closed to others, and this process's own. Raises SpoolError."""
+def check_private(path: Path, status: os.stat_result, user: int) -> None:
+    """Check that a directory is closed to others, and that of the `user` who runs the gateway. Raises SpoolError."""
     if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise SpoolError(
             f"{path}: holds patient data but others can access it (mode {status.st_mode & 0o777:o}): chmod 700 it"
         )
-    if status.st_uid != os.geteuid():
+    if status.st_uid != user:
         raise SpoolError(
-            f"{path}: belongs to user {status.st_uid}, the gateway runs as {os.geteuid()}: "
-            "run it as the former, or chown -R it"
+            f"{path}: belongs to user {status.st_uid}, the gateway runs as {user}: run it as the former, or chown -R it"
         )
 
 
