@@ -199,13 +199,22 @@ def make_private_directory(path: Path) -> None:
         path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
         status = path.stat()
     except OSError as error:
-        raise SpoolError(f"{path}: {error.strerror}; DicomGateway.StateDirectory says where the state is") from error
+        raise SpoolError(
+            f"{path}: {error.strerror}: make it for the gateway's user, or name another DicomGateway.StateDirectory"
+        ) from error
+    check_private(path, status, os.geteuid())
+
+
+def check_private(path: Path, status: os.stat_result, user: int) -> None:
+    """Check that a directory is closed to others, and that of the `user` who runs the gateway. Raises SpoolError."""
     if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise SpoolError(
             f"{path}: holds patient data but others can access it (mode {status.st_mode & 0o777:o}): chmod 700 it"
         )
-    if status.st_uid != os.geteuid():
-        raise SpoolError(f"{path}: belongs to user {status.st_uid}, the gateway runs as {os.geteuid()}")
+    if status.st_uid != user:
+        raise SpoolError(
+            f"{path}: belongs to user {status.st_uid}, the gateway runs as {user}: run it as the former, or chown -R it"
+        )
 
 
 def _try_lock(path: Path) -> int | None:
@@ -225,7 +234,10 @@ def state_directory_lock(state_directory: Path) -> Iterator[None]:
     make_private_directory(state_directory)
     fd = _try_lock(state_directory / _LOCK_NAME)
     if fd is None:
-        raise SpoolError(f"{state_directory}: another gateway runs on this state directory")
+        raise SpoolError(
+            f"{state_directory}: another gateway runs on this state directory: stop that, or "
+            "name another DicomGateway.StateDirectory here"
+        )
     try:
         yield
     finally:

@@ -18,9 +18,10 @@ from gateway.forwarding.endpoint import endpoint
 from gateway.forwarding.transports import HttpTransport, Unreachable
 from gateway.modalities import configured_modalities
 from gateway.options.config import Configuration, names_the_glue
-from gateway.options.orthanc import Modality
+from gateway.options.mistakes import similar_option
+from gateway.options.orthanc import Modality, OrthancOptions
 from gateway.quotas.options import QuotaRule
-from gateway.spool import ORTHANC, Spool, destination_of
+from gateway.spool import ORTHANC, Spool, SpoolError, check_private, destination_of
 from gateway.tls.client import client_context
 from gateway.tls.context import TlsError, files_of
 
@@ -31,6 +32,8 @@ WITHOUT_EFFECT: Final[Mapping[str, str]] = {
     "RejectedSopClasses": "all storage SOP classes are accepted",
 }
 
+# The file of Orthanc's Python plugin, without what follows it.
+PYTHON_PLUGIN: Final = "libOrthancPython"
 
 # RetrieveMethod came with Orthanc 1.12.6.
 _MODALITY_KEYS: Final = {"RetrieveMethod"} | {field.alias for field in Modality.model_fields.values()}
@@ -57,13 +60,14 @@ def describe(settings: Settings, configuration: Configuration) -> Iterator[Line]
     yield Line(f"{len(configuration.transfer_syntaxes)} transfer syntaxes accepted, {configuration.workers} workers")
     yield Line(f"state directory {configuration.state_directory}")
     yield from _look_into_spool(configuration)
-    if names_the_glue(settings.content) and options.dicom_server_enabled:
-        yield Line('"DicomServerEnabled" is not false: inside Orthanc the gateway would not start', ok=False)
+    if names_the_glue(settings.content):
+        yield from _inside_orthanc(settings, configuration)
     try:
         check_requirements(settings, configuration)
     except FatalError as error:
         yield Line(str(error), ok=False)
     yield from (Line(f"{name}: has no effect here: {why}") for name, why in without_effect(settings.content))
+    yield from _misspelled(settings.content)
     yield from _quotas(configuration)
     yield from _worklist(configuration)
     yield from _storage_commitment(configuration)
@@ -79,6 +83,30 @@ def describe(settings: Settings, configuration: Configuration) -> Iterator[Line]
 def without_effect(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The options in `content` that have no effect on the gateway, with the reason."""
     return [(name, WITHOUT_EFFECT[name]) for name in content if name in WITHOUT_EFFECT]
+
+
+def _misspelled(content: Mapping[str, Any]) -> Iterator[Line]:
+    """Orthanc takes whatever stands in its file: what it does not know says nothing, without a word."""
+    known = [str(field.alias) for field in OrthancOptions.model_fields.values()]
+    for name in content:
+        meant = None if name in known or name in WITHOUT_EFFECT else similar_option(name, known)
+        if meant and name.startswith("Dicom"):
+            yield Line(f"{name}: has no effect here, is {meant} meant?")
+
+
+def _inside_orthanc(settings: Settings, configuration: Configuration) -> Iterator[Line]:
+    """What of Orthanc must be so that it starts the gateway."""
+    if configuration.orthanc.dicom_server_enabled:
+        yield Line('"DicomServerEnabled" is not false: set it, or the gateway does not start inside Orthanc', ok=False)
+    named = settings.content.get("Plugins")
+    paths = [configuration.path(path) for path in named] if isinstance(named, list) else []
+    files = [file for path in paths for file in (path, *path.glob(f"{PYTHON_PLUGIN}*"))]
+    if not any(file.name.startswith(PYTHON_PLUGIN) and os.access(file, os.R_OK) for file in files):
+        yield Line(
+            f"Plugins: {PYTHON_PLUGIN}.so is not there, without which Orthanc does not run PythonScript: "
+            "install orthanc-python, and name it",
+            ok=False,
+        )
 
 
 def _storage_commitment(configuration: Configuration) -> Iterator[Line]:
@@ -156,6 +184,10 @@ def _describe_users(configuration: Configuration) -> Iterator[Line]:
 def _look_into_spool(configuration: Configuration) -> Iterator[Line]:
     spool = Spool(configuration.state_directory)
     try:
+        if configuration.state_directory.is_dir():
+            status = configuration.state_directory.stat()
+            # Root may look at what another user will run.
+            check_private(configuration.state_directory, status, os.geteuid() or status.st_uid)
         if not spool.ready.is_dir():
             return
         waiting = Counter(destination_of(name) for name in spool.names(spool.ready))
@@ -164,6 +196,8 @@ def _look_into_spool(configuration: Configuration) -> Iterator[Line]:
         for destination, count in sorted(waiting.items()):
             lost = "" if configuration.server_title(destination) else ", which is not configured any more"
             yield Line(f"{count} instances wait there for {destination or 'Orthanc'}{lost}", ok=not lost)
+    except SpoolError as error:
+        yield Line(str(error), ok=False)
     except OSError as error:
         yield Line(f"{spool.ready}: {error.strerror}: run this as the user of the gateway", ok=False)
 

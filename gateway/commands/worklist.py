@@ -277,7 +277,8 @@ def _work(connection: "Connection", number: int) -> Iterator[str]:
     from worklist.performed.shown import shown
 
     for one in shown(connection, number):
-        yield f"shown to {printable(one.calling_ae_title)}: {one.times} times, last {local_time(one.last_at)}"
+        times = f"{one.times} {'time' if one.times == 1 else 'times'}"
+        yield f"shown to {printable(one.calling_ae_title)}: {times}, last {local_time(one.last_at)}"
     for step in steps.of_item(connection, number):
         times = f"begun {local_time(step.created_at)}, changed {local_time(step.changed_at)}"
         yield f"procedure step {step.id}: {step.status.value}, from {printable(step.peer.calling_ae_title)}, {times}"

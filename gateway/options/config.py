@@ -12,7 +12,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gateway.dicom import transfer_syntaxes
-from gateway.options.dicomweb import DicomWebServerSection
+from gateway.options.dicomweb import DicomWebServerSection, OrthancHttpClient
 from gateway.options.dicomweb_servers import Servers, same_titles, with_orthancs
 from gateway.options.gateway import GatewaySection, OrthancSection
 from gateway.options.mistakes import explain
@@ -138,11 +138,11 @@ def parse(content: Mapping[str, Any], base_directory: Path, *, in_orthanc: bool 
     try:
         gateway = GatewaySection.model_validate(section)
     except ValidationError as error:
-        mistakes += explain(error, "DicomGateway")
+        mistakes += explain(error, GatewaySection, "DicomGateway")
     try:
         orthanc = OrthancOptions.model_validate(dict(content))
     except ValidationError as error:
-        mistakes += explain(error)
+        mistakes += explain(error, OrthancOptions)
     if gateway and orthanc and orthanc.dicom_modalities_in_database and gateway.modalities_refresh == 0:
         mistakes.append("DicomGateway.ModalitiesRefresh: expected more than 0 with DicomModalitiesInDatabase")
     if gateway and orthanc and gateway.tls_subjects and not orthanc.proves_peers:
@@ -156,7 +156,7 @@ def parse(content: Mapping[str, Any], base_directory: Path, *, in_orthanc: bool 
             try:
                 servers = with_orthancs(content, servers)
             except ValidationError as error:
-                mistakes += explain(error)
+                mistakes += explain(error, OrthancHttpClient)
         mistakes += same_titles(servers, orthanc.dicom_aet, orthanc.title_key)
     if gateway is None or orthanc is None or mistakes:
         raise ConfigurationError("; ".join(mistakes))

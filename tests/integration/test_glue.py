@@ -67,7 +67,7 @@ def test_taken_port_is_said_in_one_line_and_ends_orthanc(make_orthanc: MakeOrtha
         log = _refused_start(orthanc)
     (line,) = _errors(log)
     assert f"cannot listen on DICOM port {port}" in line
-    assert "Address already in use" in line
+    assert "Address already in use: stop the program that has it" in line
 
 
 @pytest.mark.parametrize(

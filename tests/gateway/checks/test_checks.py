@@ -127,6 +127,29 @@ def test_options_without_effect_are_named_with_the_reason(orthanc: Orthanc, tmp_
     assert "AcceptedSopClasses: has no effect here: all storage SOP classes are accepted" in texts(lines)
 
 
+def test_misspelled_options_of_orthanc_are_named(tmp_path: Path) -> None:
+    said = texts(report(tmp_path, DicomCheckCalledAE=True, DicomAet="GATE", DicomThreadsCount=8, Name="DicomPorts"))
+    assert "DicomCheckCalledAE: has no effect here, is DicomCheckCalledAet meant?" in said
+    assert said.count("meant?") == 1
+
+
+@pytest.mark.parametrize("plugins", [["plugins/libOrthancPython.so"], ["elsewhere", "plugins/"]])
+def test_what_orthanc_needs_to_start_the_gateway_is_looked_for(tmp_path: Path, plugins: list[str]) -> None:
+    of_orthanc = {"PythonScript": "/opt/orthanc_glue.py", "Plugins": plugins, "HttpPort": free_port()}
+    server, plugin, _rest = problems(report(tmp_path, **of_orthanc))
+    assert server.startswith('"DicomServerEnabled" is not false: set it')
+    assert plugin.startswith("Plugins: libOrthancPython.so is not there")
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "libOrthancPython.so").touch()
+    (_rest,) = problems(report(tmp_path, **of_orthanc, DicomServerEnabled=False))
+    assert "does not answer" in _rest
+
+
+def test_state_directory_that_would_be_refused_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o755)
+    assert any("chmod 700 it" in line for line in problems(report(tmp_path, HttpPort=free_port())))
+
+
 def test_no_option_is_both_honoured_and_without_effect() -> None:
     honoured = {field.alias for field in OrthancOptions.model_fields.values()}
     assert honoured & WITHOUT_EFFECT.keys() == set()

@@ -71,8 +71,16 @@ SECRET = "hunter2"
 
 WRONG = [
     ({"DicomGateway": {"Spoool": SECRET}}, "DicomGateway.Spoool: unknown option"),
-    ({"DicomGateway": {"workers": 2}}, "DicomGateway.workers: unknown option"),
-    ({"DicomGateway": {"Forwarding": {"Transprot": "Http"}}}, "DicomGateway.Forwarding.Transprot: unknown option"),
+    ({"DicomGateway": {"workers": 2}}, "DicomGateway.workers: unknown option, is Workers meant?"),
+    (
+        {"DicomGateway": {"Forwarding": {"Transprot": "Http"}}},
+        "Forwarding.Transprot: unknown option, is Transport meant?",
+    ),
+    ({"DicomGateway": {"Hl7": {"StationRules": [{"AeTitle": "A"}]}}}, "0.AeTitle: unknown option, is AETitle meant?"),
+    (
+        {"DicomGateway": {"DicomWebServers": {"A": {"Pasword": SECRET}}}},
+        "A.Pasword: unknown option, is Password meant?",
+    ),
     ({"DicomGateway": {"Orthanc": {"Passwort": SECRET}}}, "DicomGateway.Orthanc.Passwort: unknown option"),
     ({"DicomGateway": []}, "DicomGateway: expected an object"),
     ({"DicomGateway": {"Log": 5}}, "DicomGateway.Log: expected an object"),

@@ -57,7 +57,10 @@ def test_expiry_is_said_in_durations() -> None:
         ({"Expiry": {"SCHEDULED": 7}}, "DicomGateway.Worklist.Expiry.SCHEDULED: expected a valid string"),
         ({"Expiry": {"SCHEDULED": "soon"}}, "DicomGateway.Worklist.Expiry.SCHEDULED: expected a duration"),
         ({"Expiry": {"SCHEDULED": "999w"}}, "DicomGateway.Worklist.Expiry.SCHEDULED: expected ten years at most"),
-        ({"Expiry": {"Scheduled": "7d"}}, "DicomGateway.Worklist.Expiry.Scheduled: unknown option"),
+        (
+            {"Expiry": {"Scheduled": "7d"}},
+            "DicomGateway.Worklist.Expiry.Scheduled: unknown option, is SCHEDULED meant?",
+        ),
         ({"Folders": [""]}, "DicomGateway.Worklist.Folders.0: "),
     ],
 )
