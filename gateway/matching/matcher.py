@@ -6,12 +6,11 @@ from functools import partial
 from typing import Final
 
 from gateway.matching import text, times
-from gateway.matching.attributes import SINGLE_VALUED_VRS, Attributes, Element
+from gateway.matching.attributes import SINGLE_VALUED_VRS, TIME_VRS, Attributes, Element
 from gateway.matching.keys import InvalidQuery, Key
 
 # PS3.4 C.2.2.2.4: wildcards are for these.
 WILDCARD_VRS: Final = frozenset(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"))
-TIME_VRS: Final = frozenset(("DA", "TM", "DT"))
 NUMBER_VRS: Final = frozenset(("IS", "DS", "US", "SS", "UL", "SL", "UV", "SV", "FL", "FD"))
 # An FL has 24 significant bits, and decimal text may be a rounded one.
 _NUMBER_TOLERANCE: Final = 1e-6
@@ -73,6 +72,8 @@ def _value_test(key: Key, value: str, case_sensitive_pn: bool) -> text.Test:
         return _number_test(value)
     if key.vr in WILDCARD_VRS:
         return text.wildcard(value) if "*" in value or "?" in value else value.__eq__
+    if key.vr == "AS":
+        _refuse_wildcards(key)
     return value.__eq__
 
 
