@@ -11,7 +11,7 @@ from gateway.matching.answers import private_creators
 from gateway.matching.attributes import Attributes, is_private_creator
 from gateway.matching.identifier import SPECIFIC_CHARACTER_SET, key_of
 from gateway.matching.keys import InvalidQuery, Key
-from gateway.matching.matcher import TIME_VRS, WILDCARD_VRS, Matcher
+from gateway.matching.matcher import WILDCARD_VRS, Matcher
 from worklist import items, matching_keys
 from worklist.candidates import Selection, candidates
 from worklist.items import SCHEDULED_PROCEDURE_STEP_SEQUENCE, SCHEDULED_PROCEDURE_STEP_STATUS, Item, Status
@@ -113,7 +113,7 @@ class WorklistQuery:
                 inner = self._matched(key.items, attribute.items if attribute is not None else {})
                 if attribute is not None and inner:
                     matched[key.tag] = replace(key, items=inner)
-            elif not _matches_all(key):
+            elif not key.is_universal:
                 if attribute is not None and attribute.is_matched:
                     matched[key.tag] = _normal(key)
                 else:
@@ -152,11 +152,6 @@ class WorklistQuery:
             return [status for status in Status if status not in self._hidden]
         wanted = _exact(step_keys, SCHEDULED_PROCEDURE_STEP_STATUS)
         return [status for status in Status if status in wanted] if wanted is not None else None
-
-
-def _matches_all(key: Key) -> bool:
-    """Universal matching; a range without ends too, which modalities send whose form is left empty."""
-    return key.is_universal or (key.vr in TIME_VRS and set(key.values) == {"-"})
 
 
 def _is_structural(tag: int) -> bool:

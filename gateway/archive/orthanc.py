@@ -41,7 +41,7 @@ from gateway.archive.read_ahead import OrthancReadAhead, Slots
 from gateway.archive.rest import OrthancRest
 from gateway.forwarding.verdicts import Verdict
 from gateway.matching.answers import AnswerEncoder, private_creators
-from gateway.matching.attributes import Attributes, Element
+from gateway.matching.attributes import Attributes, Element, is_private_creator
 from gateway.matching.keys import Key
 from gateway.matching.matcher import Matcher
 
@@ -66,7 +66,9 @@ class _Plan:
         for key in query.keys:
             if key.tag == TIMEZONE_OFFSET_FROM_UTC:
                 key = Key(key.tag, key.vr)  # never matched (PS3.4 C.2.2.2)
-            if key.tag != QUERY_RETRIEVE_LEVEL:
+            if is_private_creator(key.tag) and key.is_universal:
+                keys[Source.FILE].append(key)  # who reserved the block is asked
+            elif key.tag != QUERY_RETRIEVE_LEVEL:
                 keys[source_of(key.tag, query.level)].append(key)
         matchers = {s: Matcher(keys[s], case_sensitive_pn=options.case_sensitive_pn) for s in Source}
         self.main, self.computed, self.file = (matchers[s] for s in (Source.MAIN, Source.COMPUTED, Source.FILE))

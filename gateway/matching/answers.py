@@ -86,7 +86,7 @@ class AnswerEncoder:
 
     def _made_ready(self, keys: Iterable[Key]) -> list[_Field]:
         in_order = sorted(keys, key=lambda key: key.tag)
-        return [self._field(key) for key in in_order if key.tag != SPECIFIC_CHARACTER_SET and key.tag & 0xFFFF]
+        return [self._field(key) for key in in_order if key.tag != SPECIFIC_CHARACTER_SET and _is_attribute(key.tag)]
 
     def _field(self, key: Key) -> _Field:
         vr = key.vr
@@ -166,6 +166,11 @@ class AnswerEncoder:
             raise _CannotHold
         self.replaced += 1
         return character_set.encode_lossy(text, vr)
+
+
+def _is_attribute(tag: int) -> bool:
+    """Not a group length, nor of the groups of PS3.5 7.1 that data sets do not have, nor padding (fffc,fffc)."""
+    return bool(tag & 0xFFFF) and 0x0008 <= tag >> 16 < 0xFFFC
 
 
 def _encoded(field: _Field, value: bytes) -> bytes:

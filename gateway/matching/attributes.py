@@ -9,6 +9,7 @@ from pydicom._dicom_dict import DicomDictionary, RepeatersDictionary
 
 # PS3.5 6.2: values of these VRs are one text, in which a backslash is a character like others.
 SINGLE_VALUED_VRS: Final = frozenset(("ST", "LT", "UT", "UR"))
+TIME_VRS: Final = frozenset(("DA", "TM", "DT"))
 # PS3.5 6.1.2.3: whose text depends on Specific Character Set (0008,0005).
 TEXT_VRS: Final = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
 

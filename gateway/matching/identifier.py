@@ -37,6 +37,10 @@ _LONG_VRS: Final = frozenset(
     (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 )
 _WITHOUT_TEXT: Final = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "UN"))
+# PS3.5 6.1.2.2, 6.1.2.3: text of one kind or the other.
+_STRING_VRS: Final = frozenset(
+    ("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT")
+)
 # PS3.5 table 6.2-1: how values of binary VRs are read
 NUMBER_FORMATS: Final = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}
 
@@ -204,7 +208,8 @@ def _key(element: _Raw, character_set: CharacterSet, order: str, creators: dict[
     tag, vr = element.tag, element.vr
     if is_private_creator(tag):
         vr = "LO"
-    elif vr == "UN":
+    elif vr == "UN" or (vr in _STRING_VRS and vr_of(tag) in _STRING_VRS):
+        # some peers have all keys as LO: dates and names are compared as what they are
         vr = vr_of(tag)
     creator = creators.get(creator_tag(tag), "") if is_private(tag) else ""
     if vr == "SQ":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.matching.attributes import SINGLE_VALUED_VRS, name_of
+from gateway.matching.attributes import SINGLE_VALUED_VRS, TIME_VRS, name_of
 
 
 class InvalidQuery(Exception):
@@ -40,7 +40,12 @@ class Key:
 
     @property
     def is_universal(self) -> bool:
-        """Universal matching (PS3.4 C.2.2.2.3): empty, or `*` alone, which matches anything, even nothing."""
+        """Universal matching (PS3.4 C.2.2.2.3): empty, or `*` alone, which matches anything, even nothing.
+
+        A range without ends too, which peers send whose form is left empty.
+        """
         if self.vr == "SQ":
             return all(key.is_universal for key in self.items)
+        if self.vr in TIME_VRS and set(self.values) == {"-"}:
+            return True
         return all(not value.strip("*") for value in self.values)

@@ -6,13 +6,13 @@ from functools import partial
 from typing import Final
 
 from gateway.matching import text, times
-from gateway.matching.attributes import SINGLE_VALUED_VRS, Attributes, Element
+from gateway.matching.attributes import SINGLE_VALUED_VRS, TIME_VRS, Attributes, Element
 from gateway.matching.keys import InvalidQuery, Key
 
 # PS3.4 C.2.2.2.4: wildcards are for these.
 WILDCARD_VRS: Final = frozenset(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"))
-TIME_VRS: Final = frozenset(("DA", "TM", "DT"))
 NUMBER_VRS: Final = frozenset(("IS", "DS", "US", "SS", "UL", "SL", "UV", "SV", "FL", "FD"))
+_WITHOUT_WILDCARDS: Final = TIME_VRS | NUMBER_VRS | {"AS"}
 _COMPARED_BY_MEANING: Final = TIME_VRS | NUMBER_VRS | {"PN"}
 # An FL has 24 significant bits, and decimal text may be a rounded one.
 _NUMBER_TOLERANCE: Final = 1e-6
@@ -45,7 +45,7 @@ def _test(key: Key, case_sensitive_pn: bool) -> _ElementTest:
         _refuse_wildcards(key)
         return partial(_any_value, frozenset(key.values).__contains__, key.vr)
     values = key.values
-    if key.vr in TIME_VRS or key.vr in NUMBER_VRS:
+    if key.vr in _WITHOUT_WILDCARDS:
         _refuse_wildcards(key)
     if not all(value.strip("*") for value in values):
         return lambda element: True  # `*` among several

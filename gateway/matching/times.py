@@ -18,6 +18,8 @@ _DAY: Final = 24 * 3600 * _MICROSECONDS
 _DATE = re.compile(r"(\d{4})(?:[.]?(\d{2})(?:[.]?(\d{2}))?)?", re.ASCII)
 _TIME = re.compile(r"(\d{2})(?::?(\d{2})(?::?(\d{2})(?:\.(\d{1,6}))?)?)?", re.ASCII)
 _DATETIME = re.compile(r"(\d{4})(\d{2})?(\d{2})?(?:(\d{2})(\d{2})?(\d{2})?(?:\.(\d{1,6}))?)?([+-]\d{4})?", re.ASCII)
+_ANY_DATE = re.compile(r"(\d{4})[.]?(\d{2})[.]?(\d{2})", re.ASCII)
+_MIDNIGHT = re.compile(r"24(:?00(:?00(\.0{1,6})?)?)?", re.ASCII)
 # PS3.5 6.2, VR DT: the range of &ZZXX. What is beyond it is the second half of a range.
 _OFFSETS: Final = range(-12 * 60, 14 * 60 + 1)
 
@@ -137,10 +139,24 @@ def parse_range(vr: str, text: str) -> Range | None:
         return Range(single, single)
     for hyphen in (index for index, character in enumerate(text) if character == "-"):
         ends = text[:hyphen].strip(), text[hyphen + 1 :].strip()
-        lower, upper = (period(vr, end) if end else None for end in ends)
+        lower, upper = (_end(vr, end) if end else None for end in ends)
         if any(ends) and bool(ends[0]) == (lower is not None) and bool(ends[1]) == (upper is not None):
             return Range(lower, upper)
     return None
+
+
+def _end(vr: str, text: str) -> Period | None:
+    """One end of a range: a value, or what peers write that do not know how long a month or a day is.
+
+    20240231 is the end of February, 00000000 and 99999999 are the first and the last day, 2400 is the end of the day.
+    """
+    if vr == "DA" and (digits := _ANY_DATE.fullmatch(text)):
+        year, month, day = (int(number) for number in digits.groups())
+        year, month = min(max(year, 1), 9999), min(max(month, 1), 12)
+        text = f"{year:04}{month:02}{min(max(day, 1), calendar.monthrange(year, month)[1]):02}"
+    elif vr == "TM" and _MIDNIGHT.fullmatch(text):
+        return Period(_DAY - 1, _DAY - 1)
+    return period(vr, text)
 
 
 def days(wanted: Range) -> tuple[str, str]:

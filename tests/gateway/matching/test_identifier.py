@@ -190,3 +190,14 @@ def test_character_sets_that_do_not_exist_do_no_harm() -> None:
     assert CharacterSet(("", "ISO 2022 IR 87")).encode("Müller") is None
     assert UTF_8.encode("\ud800") is None
     assert key_of((), NAME) is None
+
+
+def test_a_key_is_compared_as_what_its_attribute_is() -> None:
+    data = element(NAME, "LO", b"doe*") + element(0x0008_0020, "UN", b"2024") + element(PRIVATE, "LO", b"x ")
+    assert [key.vr for key in read_keys(data, EXPLICIT, LATIN_1)] == ["PN", "DA", "LO"]
+
+
+def test_answers_have_no_group_that_a_data_set_does_not_have() -> None:
+    asked = (0x0002_0010, 0x0004_1500, 0x0010_0000, NAME, 0xFFFC_FFFC)
+    answer = AnswerEncoder(tuple(Key(tag, "UN") for tag in asked), EXPLICIT, LATIN_1).encode({})
+    assert [key.tag for key in read_keys(answer, EXPLICIT, LATIN_1)] == [0x0008_0005, NAME]

@@ -67,6 +67,17 @@ def matches(vr: str, key: str, stored: str | None, *, case_sensitive_pn: bool = 
         ("DA", "202401-202402", "20240229", True),
         ("DA", "20240102", "yesterday", False),
         ("DA", "20240102\\20240104", "20240104", True),
+        ("DA", "-", None, True),
+        ("DA", "-\\-", "20240102", True),
+        ("DA", "20240201-20240231", "20240229", True),
+        ("DA", "20240201-20240231", "20240301", False),
+        ("DA", "20240200-20240299", "20240201", True),
+        ("DA", "00000000-99999999", "99991231", True),
+        ("DA", "00000000-99999999", "00010101", True),
+        ("TM", "-", None, True),
+        ("TM", "000000-240000", "235959.999999", True),
+        ("TM", "12:00-24:00", "115959", False),
+        ("DT", "-", None, True),
         ("TM", "1011", "101112.5", True),
         ("TM", "1011", "101200", False),
         ("TM", "10:11", "101159.999999", True),
@@ -119,7 +130,18 @@ def test_case_of_names_counts_where_orthanc_is_told_so() -> None:
 
 @pytest.mark.parametrize(
     ("vr", "key"),
-    [("DA", "2024*"), ("DA", "20241301"), ("DA", "A"), ("TM", "25"), ("DT", "2024-x"), ("UI", "1.2.*"), ("IS", "1?")],
+    [
+        ("DA", "2024*"),
+        ("DA", "20241301"),
+        ("DA", "A"),
+        ("TM", "25"),
+        ("TM", "2400"),
+        ("TM", "10-2401"),
+        ("DT", "2024-x"),
+        ("UI", "1.2.*"),
+        ("IS", "1?"),
+        ("AS", "03?Y"),
+    ],
 )
 def test_a_value_that_is_none_is_refused_with_its_tag(vr: str, key: str) -> None:
     with pytest.raises(InvalidQuery) as refusal:
