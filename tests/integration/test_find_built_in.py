@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from io import BytesIO
 from typing import Any, Final
 
 import pytest
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
+from pydicom.datadict import dictionary_VR
+from pydicom.dataset import Dataset
 
+from tests.integration.built_in import built_in_and_gateway, instance
 from tests.support.orthanc import Orthanc
 from tests.support.querying import PATIENT_ROOT, Found, Querier, keys
 
@@ -61,6 +61,7 @@ def instances(chance: random.Random) -> Iterator[bytes]:
                         StudyTime=time,
                         StudyDescription=description,
                         AccessionNumber=f"A{patient}{study}",
+                        SeriesDate="",
                         Modality=modality,
                         SeriesNumber=str(series),
                         InstanceNumber=str(image),
@@ -68,26 +69,6 @@ def instances(chance: random.Random) -> Iterator[bytes]:
                         Rows=10 + patient,
                         ImageType=["ORIGINAL", "PRIMARY", "AXIAL"],
                     )
-
-
-def instance(uid: str, **values: Any) -> bytes:
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data_set = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
-    data_set.SOPClassUID = MRImageStorage if values["Modality"] == "MR" else CTImageStorage
-    data_set.SOPInstanceUID = uid
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = data_set.SOPClassUID, uid
-    for name, value in values.items():
-        if value is not None:
-            setattr(data_set, name, value)
-    if uid.endswith(".0.0"):
-        step = Dataset()
-        step.ScheduledProcedureStepID = "STEP"
-        data_set.RequestAttributesSequence = [step]
-    data_set.private_block(0x0009, "ACME", create=True).add_new(1, "LO", "private")
-    file = BytesIO()
-    data_set.save_as(file, enforce_file_format=True)
-    return file.getvalue()
 
 
 class Pair:
@@ -107,26 +88,26 @@ class Pair:
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    options: dict[str, Any] = {"DicomAlwaysAllowFind": True, "DefaultEncoding": "Utf8", "verbose": False}
-    built_in = Orthanc(tmp_path_factory.mktemp("built_in"), dicom_server=True, **options)
-    gateway = Orthanc(tmp_path_factory.mktemp("gateway"), gateway=True, **options)
-    try:
-        for server in (built_in, gateway):
-            server.start()
-            for file in instances(random.Random(SEED)):
-                server.post("/instances", file)
-        yield Pair(built_in, gateway)
-    finally:
-        built_in.close()
-        gateway.close()
+    files = instances(random.Random(SEED))
+    options: dict[str, Any] = {"DicomAlwaysAllowFind": True, "DefaultEncoding": "Utf8"}
+    with built_in_and_gateway(tmp_path_factory.mktemp("find"), files, **options) as servers:
+        yield Pair(*servers)
 
 
 # Keys on whose meaning both agree, and attributes that may be asked for.
 AGREED: Final[dict[str, list[str]]] = {
     "PatientID": ["ID-1", "ID-*", "ID-?", "id-1", "ID-1\\ID-2", "X"],
     "PatientName": ["Doe*", "doe^john", "D?E^*", "*m*", "Muller*", "müller*", "MÜLLER^JÖRG", "Smith^A^^Dr"],
-    "StudyDate": ["20240102", "20240101-20240131", "20240102-", "-20240101", "20240101\\20240102"],
-    "StudyTime": ["101112", "000000-101300", "101112-", "-101112"],
+    "StudyDate": [
+        "20240102",
+        "20240101-20240131",
+        "20240102-",
+        "-20240101",
+        "20240101\\20240102",
+        "20240101-20240231",
+        "-",
+    ],
+    "StudyTime": ["101112", "000000-101300", "101112-", "-101112", "000000-240000", "-"],
     "StudyDescription": ["HEAD", "Head*", "*CT", "head", "H*"],
     "AccessionNumber": ["A11", "A1*", "A11\\A20", "B"],
     "PatientBirthDate": ["19510101", "19500101-19540101"],
@@ -213,6 +194,14 @@ ALL: Final = 16
         ("PATIENT", {"PatientName": "Yamada^Tarou"}, (0, 0), (0, 1)),
         ("PATIENT", {"PatientName": "山田^太郎"}, (0, 0), (0, 1)),
         ("PATIENT", {"PatientName": "Doe^John^^"}, (0, 0), (0, 2)),
+        # PS3.4 C.2.2.2.5: what has no date is in no range
+        ("SERIES", {"SeriesDate": "-20240101"}, (0, 2 * ALL), (0, 0)),
+        # PS3.4 C.2.2.2.1: numbers by their value, and one of several values is enough
+        ("SERIES", {"SeriesNumber": "01"}, (0, 0), (0, ALL)),
+        ("IMAGE", {"ImageType": "PRIMARY"}, (0, 0), (0, 4 * ALL)),
+        ("PATIENT", {"PatientName": "Doe*\\Smith*"}, (0, 0), (0, 5)),
+        # PS3.4 C.4.1.1.3.2: what is returned may be asked for
+        ("STUDY", {"RetrieveAETitle": "ORTHANC"}, (0, 0), (0, ALL)),
         # PS3.4 C.2.2.2.6: sequences are compared
         ("STUDY", {"RequestAttributesSequence": "X"}, (0, ALL), (0, 0)),
         # PS3.4 C.3.4: computed attributes are attributes
@@ -234,3 +223,44 @@ def test_what_differs(
             setattr(identifier, keyword, value)
     identifier.SpecificCharacterSet = "ISO_IR 192"
     assert tuple((found.status, len(found.answers)) for found in pair.find(identifier)) == (theirs, ours)
+
+
+@pytest.mark.parametrize(
+    ("tag", "vr", "value", "matches"),
+    [(0x00080020, "LO", "20230101-20240131", 12), (0x00100010, "CS", "doe*", 8), (0x00080020, "UN", b"20240101", 3)],
+)
+def test_keys_with_another_vr_are_compared_as_what_their_attribute_is(
+    pair: Pair, tag: int, vr: str, value: object, matches: int
+) -> None:
+    identifier = keys("STUDY", StudyInstanceUID="")
+    identifier.add_new(tag, vr, value)
+    for found in pair.find(identifier):
+        assert (found.status, [answer[tag].VR for answer in found.answers]) == (0, [dictionary_VR(tag)] * matches)
+
+
+def test_a_private_creator_that_is_asked_for_is_answered(pair: Pair) -> None:
+    identifier = keys("IMAGE", SOPInstanceUID="1.2.0.0.0.0")
+    identifier.add_new(0x00090010, "LO", "")
+    identifier.add_new(0x00091001, "LO", "")
+    theirs, ours = (found.answers[0] for found in pair.find(identifier))
+    assert theirs[0x00090010].value == ours[0x00090010].value == "ACME"
+    assert (theirs[0x00091001].value, ours[0x00091001].value) == (b"private\0", "private")
+
+
+def test_of_a_sequence_orthancs_server_returns_all_and_the_gateway_what_was_asked_for(pair: Pair) -> None:
+    identifier = keys("IMAGE", SOPInstanceUID="1.2.0.0.0.0")
+    for keyword in ("RequestAttributesSequence", "PerformedProtocolCodeSequence"):
+        asked = Dataset()
+        asked.RequestedProcedureID = ""
+        setattr(identifier, keyword, [asked])
+    theirs, ours = (found.answers[0] for found in pair.find(identifier))
+    assert [e.keyword for e in theirs.RequestAttributesSequence[0]] == ["ScheduledProcedureStepID"]
+    assert [e.keyword for e in ours.RequestAttributesSequence[0]] == ["RequestedProcedureID"]
+    # the instance has no such sequence
+    assert "PerformedProtocolCodeSequence" not in theirs
+    assert len(ours.PerformedProtocolCodeSequence) == 0
+
+
+def test_the_level_is_echoed_as_it_was_sent_or_as_the_standard_spells_it(pair: Pair) -> None:
+    theirs, ours = (found.answers[0] for found in pair.find(keys("Images", SOPInstanceUID="1.2.0.0.0.0")))
+    assert (theirs.QueryRetrieveLevel, ours.QueryRetrieveLevel) == ("Images", "IMAGE")
