@@ -168,7 +168,7 @@ def test_both_send_all_of_a_patient(site: Site) -> None:
 @pytest.mark.parametrize(
     ("level", "values", "theirs", "ours"),
     [
-        # PS3.4 C.4.2.2.1: keys of the levels above count
+        # PS3.4 C.4.2.3.1: keys of the levels above count
         ("SERIES", {"SeriesInstanceUID": f"{STUDY}.1", "StudyInstanceUID": OTHER}, done(1), NOTHING),
         ("STUDY", {"StudyInstanceUID": STUDY, "PatientID": "X"}, done(2), NOTHING),
         ("STUDY", {"StudyInstanceUID": SHARED, "PatientID": "P1"}, done(4), done(2)),
