@@ -33,8 +33,10 @@ STOP_GRACE_S = 30.0
 MAXIMUM_POST_BYTES = 128 * 1024 * 1024
 # Identifiers of deleted instances in one packet (44 bytes each).
 MAXIMUM_DELETIONS = 500
-# Events that wait for the script of the gateway; when it does not run, the later ones are lost.
+# Events that wait for the script of the gateway, and deletions that wait for the keeper of its quotas; when it does not
+# run, the later ones are lost.
 MAXIMUM_EVENTS = 10_000
+MAXIMUM_WAITING_DELETIONS = 100_000
 
 DEFAULT_STATE_DIRECTORY = "/var/lib/dicom-gateway"
 
@@ -138,7 +140,10 @@ class Gateway:
         delay = FIRST_RESTART_DELAY_S
         while not self._stopping.is_set():
             started = time.monotonic()
-            reason = self._run_once(python, settings, lends_posts)
+            try:
+                reason = self._run_once(python, settings, lends_posts)
+            except OSError as error:
+                reason = f"no descriptors for it: {error}"
             if self._stopping.is_set():
                 return
             if reason is not None and not self._has_served:
@@ -193,7 +198,7 @@ class Gateway:
             if lends_posts:
                 threading.Thread(target=lend_rest_api_post, args=(posts,), daemon=True).start()
             if self._has("Quotas"):
-                self.deletions = queue.SimpleQueue()
+                self.deletions = queue.Queue(MAXIMUM_WAITING_DELETIONS)
                 threading.Thread(target=tell_deletions, args=(self.deletions, changes), daemon=True).start()
             if self._has("Script"):
                 self.events = queue.Queue(MAXIMUM_EVENTS)
@@ -215,18 +220,23 @@ class Gateway:
             process.wait()
             with self._lock:
                 self._control = None
-            if self.deletions is not None:
-                self.deletions.put(None)
-                self.deletions = None
-            if self.events is not None:
-                ended, self.events = self.events, None
-                with contextlib.suppress(OSError):
-                    events.shutdown(socket.SHUT_RDWR)
-                with contextlib.suppress(queue.Full):
-                    ended.put_nowait(None)
+            for waiting, connection in ((self.deletions, changes), (self.events, events)):
+                if waiting is not None:
+                    with contextlib.suppress(OSError):
+                        connection.shutdown(socket.SHUT_RDWR)
+                    with contextlib.suppress(queue.Full):
+                        waiting.put_nowait(None)
+            self.deletions = self.events = None
             with contextlib.suppress(OSError):
                 posts.shutdown(socket.SHUT_RDWR)
         return reason
+
+    def tell_deletion(self, instance):
+        """Tell the keeper of the quotas that an instance was deleted; Orthanc never waits for it."""
+        deletions = self.deletions
+        if deletions is not None:
+            with contextlib.suppress(queue.Full):
+                deletions.put_nowait(instance)
 
     def tell_event(self, change, level, resource):
         """Relay an event to the script of the gateway; Orthanc never waits for it."""
@@ -242,7 +252,7 @@ class Gateway:
     def _listen(self, control):
         """What the supervisor says until it ends; the reason when that is fatal."""
         reason = None
-        with control.makefile("rb") as lines:
+        with contextlib.suppress(ConnectionResetError), control.makefile("rb") as lines:
             for line in lines:
                 message = json.loads(line)
                 if message["state"] == "fatal":
@@ -331,9 +341,8 @@ GATEWAY = Gateway(CONFIGURATION, BASE_DIRECTORY)
 def on_change(change, level, resource):
     """Orthanc's life cycle, stable studies, and what it deletes: of a study or a patient also each instance."""
     if change == orthanc.ChangeType.DELETED:
-        deletions = GATEWAY.deletions
-        if deletions is not None and level == orthanc.ResourceType.INSTANCE:
-            deletions.put(resource)
+        if level == orthanc.ResourceType.INSTANCE:
+            GATEWAY.tell_deletion(resource)
     elif change == orthanc.ChangeType.STABLE_STUDY:
         GATEWAY.tell_stable_study()
     elif change == orthanc.ChangeType.ORTHANC_STARTED:

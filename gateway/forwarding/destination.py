@@ -142,7 +142,12 @@ class Destination:
         delivery = self._identify(path)
         if delivery is None:
             return True
-        sent = self._received.recall(delivery)
+        try:
+            sent = self._received.recall(delivery)
+        except (NoInstance, OSError) as error:  # it was delivered: only that cannot be looked up any more
+            self._log.error("cannot check what was delivered", name=name, reason=str(error))
+            self._kept.add(path, delivery.size)
+            return True
         stored_as = self._spool.stored_as(name)
         if sent is not None and stored_as:
             sent = replace(sent, orthanc_id=stored_as)

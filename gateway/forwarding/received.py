@@ -16,7 +16,6 @@ from gateway.dicom.structure import StructureError
 from gateway.durable import fsync_directory
 from gateway.forwarding.identify import read_delivery
 from gateway.forwarding.transports import Unreachable
-from gateway.log import get_logger
 from gateway.script_host.client import ScriptClient, ScriptFailed, ScriptUnavailable
 from gateway.script_host.kinds import Kind
 from gateway.spool import SUFFIX, UNFINISHED_SUFFIX, Delivery, Spool, private_opener
@@ -40,7 +39,6 @@ class ReceivedInstances:
         # By name in the spool, what is sent; None: the script has discarded it.
         self._decided: dict[str, Delivery | None] = {}
         self._written_down = _clean_up(spool)
-        self._log = get_logger()
 
     @property
     def may_change(self) -> bool:
@@ -67,16 +65,19 @@ class ReceivedInstances:
         return self._decided.get(delivery.path.name) or delivery
 
     def recall(self, delivery: Delivery) -> Delivery | None:
-        """What was sent in an earlier life, or decided to be; `delivery` itself if nothing else was."""
+        """What was sent in an earlier life, or decided to be; `delivery` itself if nothing else was.
+
+        Raises NoInstance, OSError: what was received is not sent instead, it may be what nobody is to see.
+        """
         path = self._folder / delivery.path.name
         if path.name not in self._written_down:
             return delivery
         try:
             return read_delivery(path) if path.stat().st_size else None
-        except (OSError, Part10Error, StructureError) as error:
-            self._log.error("what a script made of an instance cannot be read", name=path.name, reason=str(error))
-            self._written_down.discard(path.name)
-            return delivery
+        except FileNotFoundError as error:
+            raise NoInstance("what the script made of it was taken out of the spool") from error
+        except (Part10Error, StructureError) as error:
+            raise NoInstance(f"what the script made of it cannot be read: {error}") from error
 
     def ended(self, path: Path, *, is_delivered: bool) -> None:
         """It has an outcome. What was delivered is asked for at the next start, and its change stays beside it."""

@@ -22,7 +22,7 @@ from gateway.quotas.accounts import Amount, Holder
 from gateway.quotas.entries import identifier, read_entry, source_of
 from gateway.quotas.holdings import Held, Holdings
 from gateway.quotas.ledger import Ledger
-from gateway.quotas.rules import QUEUE_LENGTH, Rule
+from gateway.quotas.rules import NANOSECONDS, QUEUE_LENGTH, Rule
 from gateway.spool import ORTHANC, Spool, destination_of
 
 PAGE: Final = 1000
@@ -34,6 +34,8 @@ COMPARE_PART: Final = 20
 LEAST_LISTING_INTERVAL_S: Final = 0.1
 MEASURE_INTERVAL_S: Final = 0.5
 RETRY_S: Final = 5.0
+# It looks at every row, with the books locked.
+PRUNE_INTERVAL_S: Final = 24 * 3600.0
 
 # What is looked for when a limit is reached, beside measurements.
 _DELIVERED: Final = "delivered to servers"
@@ -66,10 +68,11 @@ class Auditor:
         self._orthanc_jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._looks: dict[str, float] = {}
         self._pending: set[str] = set()
-        # Rows of instances that are not committed yet, and of those whose deletion was verified.
+        # Rows of instances that are not committed yet, and of those in `delivered` whose deletion was verified.
         self.claimed: set[str] = set()
         self._verified_gone: set[str] = set()
         self._next_compare = 0.0
+        self._next_prune = time.monotonic() + PRUNE_INTERVAL_S
         self._log = get_logger()
 
     def start(self, on_change: Job) -> None:
@@ -116,7 +119,9 @@ class Auditor:
         doubtful = [name for name, held in states.items() if not held and name not in (*taken, *self._verified_gone)]
         if doubtful:
             self._orthanc_jobs.put(lambda: self._check_revived(doubtful))
-        return not doubtful
+            return False
+        self._verified_gone.difference_update(names)
+        return True
 
     def release(self, names: Iterable[str]) -> int:
         """The files of these names were deleted by somebody, or were never kept."""
@@ -125,12 +130,13 @@ class Auditor:
         return self._holdings.release(names)
 
     def _run(self, jobs: "queue.SimpleQueue[Job]") -> None:
+        is_of_orthanc = jobs is self._orthanc_jobs
         while True:
+            due = self._next_compare if is_of_orthanc else self._next_prune
             try:
-                due = self._next_compare - time.monotonic() if jobs is self._orthanc_jobs else None
-                job = jobs.get(timeout=None if due is None else max(0.0, due))
+                job = jobs.get(timeout=max(0.0, due - time.monotonic()))
             except queue.Empty:
-                job = self._compare_with_orthanc
+                job = self._compare_with_orthanc if is_of_orthanc else self._prune
             try:
                 job()
             except (DatabaseError, OSError) as error:
@@ -169,7 +175,12 @@ class Auditor:
         for rule in self._ledger.rules.values():
             if rule.measured:
                 self.measure(rule)
-        self._holdings.prune(time.time_ns())
+        self._prune()
+
+    def _prune(self) -> None:
+        self._next_prune = time.monotonic() + PRUNE_INTERVAL_S
+        # What came just now may still be in the spool, and would be taken for new.
+        self._holdings.prune(time.time_ns() - int(PRUNE_INTERVAL_S * NANOSECONDS))
 
     def _release_delivered(self) -> None:
         """What a DICOMweb server took is held there, by somebody else, and counts here no more."""
@@ -255,7 +266,6 @@ class Auditor:
             if self._get(f"/instances/{orthanc_id}") is None:
                 gone.append(name)
         if gone:
-            self._verified_gone.update(gone)
             self._holdings.release(gone)
             self._log.info("deleted in Orthanc, and given back to the quotas", instances=len(gone))
 
@@ -265,7 +275,7 @@ class Auditor:
             self._release_missing(held)
             for orthanc_id in {each.orthanc_id for each in self._holdings.known(orthanc_ids)}:
                 self._holdings.release_overwritten(orthanc_id, lambda n: n in self.claimed or self._is_in_spool(n))
-        except Unreachable as error:
+        except (Unreachable, DatabaseError) as error:  # not each of many deletions is tried again: all are compared
             self._log.debug("a deletion cannot be looked at", reason=str(error))
             self._next_compare = min(self._next_compare, time.monotonic() + RETRY_S)
 

@@ -5,7 +5,7 @@ import os
 import socket
 import subprocess
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from gateway import child
@@ -39,18 +39,23 @@ class Process:
     failures: int = 0
     started_at: float = 0.0
     restart_at: float | None = None
-    last_pong: float = field(default_factory=time.monotonic)
+    unanswered_pings: int = 0
 
     def start(self, settings: Settings) -> tuple[int, socket.socket]:
-        """Start it anew; return what is readable when it has ended, and when it says something."""
+        """Start it anew; return what is readable when it has ended, and when it says something. Raises OSError."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             arguments = [str(theirs.fileno()), *self.arguments]
-            self.popen = child.start(self.module, settings, arguments, [theirs.fileno(), *self.fds])
+            try:
+                self.popen = child.start(self.module, settings, arguments, [theirs.fileno(), *self.fds])
+                self.pidfd = os.pidfd_open(self.popen.pid)
+            except OSError:
+                ours.close()
+                raise
         self.control = ours
-        self.pidfd = os.pidfd_open(self.popen.pid)
         self.ready, self.restart_at = False, None
-        self.started_at = self.last_pong = time.monotonic()
+        self.started_at = time.monotonic()
+        self.unanswered_pings = 0
         get_logger().debug("started", name=self.name, pid=self.popen.pid)
         return self.pidfd, self.control
 
@@ -60,11 +65,16 @@ class Process:
             os.close(self.pidfd)
             self.pidfd = None
         status = self.popen.wait() if self.popen is not None else None
-        lived = time.monotonic() - self.started_at
-        self.failures = 1 if lived > HEALTHY_LIFE_S else self.failures + 1
-        delay = min(LAST_RESTART_DELAY_S, FIRST_RESTART_DELAY_S * 2 ** (self.failures - 1))
+        if time.monotonic() - self.started_at > HEALTHY_LIFE_S:
+            self.failures = 0
+        return status, self.start_later()
+
+    def start_later(self) -> float:
+        """Have it due again after a delay, which is returned, in seconds; a longer one each time."""
+        self.failures += 1
+        delay = min(LAST_RESTART_DELAY_S, FIRST_RESTART_DELAY_S * 2.0 ** min(self.failures - 1, 30))
         self.restart_at = time.monotonic() + delay
-        return status, delay
+        return delay
 
     def tell(self, message: bytes, flags: int = 0) -> None:
         """Send a packet; whoever is gone or stuck does not get it."""

@@ -31,8 +31,9 @@ MAXIMUM_MESSAGE_BYTES: Final = 4096
 STOP: Final = b"stop"
 
 PING_INTERVAL_S: Final = 5.0
-# A worker whose main thread is silent for so long is stuck.
-PING_TIMEOUT_S: Final = 30.0
+# A worker whose main thread answers none of so many is stuck. Counted, not timed: when all of the gateway was paused
+# (docker pause, a snapshot of its virtual machine) nobody was silent.
+MAXIMUM_UNANSWERED_PINGS: Final = 6
 
 WORKER_END_GRACE_S: Final = 5.0
 SERVICE_END_GRACE_S: Final = 12.0
@@ -108,7 +109,7 @@ class Supervisor:
                 self._start(process)
         if now >= self._next_ping:
             self._next_ping = now + PING_INTERVAL_S
-            self._ping(now)
+            self._ping()
             self._port.summarise()
 
     def _wait_time(self) -> float:
@@ -125,7 +126,9 @@ class Supervisor:
     def _on_glue(self) -> None:
         if self._glue is None:
             return
-        data = self._glue.recv(MAXIMUM_MESSAGE_BYTES)
+        data = b""
+        with contextlib.suppress(ConnectionResetError):  # it ended before it had read all that we said
+            data = self._glue.recv(MAXIMUM_MESSAGE_BYTES)
         if not data:
             self._orthanc_died = True
         self._stopping = True
@@ -136,7 +139,12 @@ class Supervisor:
                 self._glue.send(json.dumps(message).encode() + b"\n")
 
     def _start(self, process: Process) -> None:
-        end, control = process.start(self._settings)
+        try:
+            end, control = process.start(self._settings)
+        except OSError as error:  # no memory, no process number, no descriptor: for now
+            delay = process.start_later()
+            self._log.error("cannot start a process", name=process.name, reason=str(error), delay=delay)
+            return
         self._selector.register(end, selectors.EVENT_READ, lambda: self._on_exit(process))
         if process in self._workers:  # services say nothing
             self._selector.register(control, selectors.EVENT_READ, lambda: self._on_worker(process))
@@ -157,7 +165,7 @@ class Supervisor:
         elif "ready" in message:
             process.ready = True
             self._accept_while_served()
-        process.last_pong = time.monotonic()
+        process.unanswered_pings = 0
 
     def _drop_control(self, process: Process) -> None:
         if process.control is not None:
@@ -205,14 +213,15 @@ class Supervisor:
             self._selector.unregister(listener)
         self._accepting = wanted
 
-    def _ping(self, now: float) -> None:
+    def _ping(self) -> None:
         for worker in self._workers:
             if worker.control is None or worker.popen is None:
                 continue
-            if now - worker.last_pong > PING_TIMEOUT_S:
+            if worker.unanswered_pings >= MAXIMUM_UNANSWERED_PINGS:
                 self._log.error("process does not answer and is killed", name=worker.name)
                 worker.popen.kill()
                 continue
+            worker.unanswered_pings += 1
             worker.tell(b'{"ping": 1}', socket.MSG_DONTWAIT)
 
     def _stop(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import pytest
 from pydicom import dcmread
 
+from gateway.deliveries import request_rescan
 from tests.conftest import MakeGateway
 from tests.integration.gateways import (
     IMPATIENT,
@@ -289,3 +290,28 @@ def decide(content, data_set):
         assert {dcmread(BytesIO(file)).PatientID for file in server.stored.values()} == {"CLOUDY"}
     finally:
         server.close()
+
+
+def test_what_was_received_is_not_sent_in_the_place_of_a_change_that_cannot_be_read(
+    scripted: Any, orthanc: Orthanc
+) -> None:
+    anonymous = "def decide(content, data_set):\n    return A.MODIFY, changed(content, PatientID='NOBODY')\n"
+    gateway = scripted(anonymous, f"http://127.0.0.1:{free_port()}")
+    store(gateway, ("1.2.10.1", "SECRET"))
+    (change,) = wait_until(
+        lambda: [path for path in changes(gateway) if path.suffix == ".dcm"], TIMEOUT_S, "nothing is changed"
+    )
+    before = set(gateway.family())
+    gateway.kill()
+    wait_until(lambda: not before & set(gateway.family()), TIMEOUT_S, "processes of the dead gateway are left")
+    change.write_bytes(bytes(change.stat().st_size))
+    gateway.configuration["DicomGateway"]["Orthanc"]["Url"] = orthanc.url
+    gateway.start()
+    wait_until(lambda: not held(gateway)["ready"], TIMEOUT_S, lambda: str(held(gateway)))
+    assert orthanc.lookup("1.2.10.1") is None
+    (name,) = held(gateway)["failed"]
+    assert spool_of(gateway).note(name)["reason"].startswith("what the script made of it cannot be read")
+    # Sent again by hand, the script is asked anew.
+    spool_of(gateway).retry(name)
+    assert request_rescan(gateway.state_directory)
+    wait_until(lambda: patient_of(orthanc, "1.2.10.1") == "NOBODY", TIMEOUT_S, lambda: str(held(gateway)))
