@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from gateway.access.admission import OFFERED, Admission, Verb, is_address, offered
@@ -59,7 +60,8 @@ def describe(settings: Settings, configuration: Configuration) -> Iterator[Line]
     yield from describe_orthanc_scripts(configuration)
     yield Line(f"{len(configuration.transfer_syntaxes)} transfer syntaxes accepted, {configuration.workers} workers")
     yield Line(f"state directory {configuration.state_directory}")
-    yield from _look_into_spool(configuration)
+    refusal = _refusal_of_state_directory(configuration.state_directory)
+    yield from [Line(refusal, ok=False)] if refusal else _look_into_spool(configuration)
     if names_the_glue(settings.content):
         yield from _inside_orthanc(settings, configuration)
     try:
@@ -181,13 +183,25 @@ def _describe_users(configuration: Configuration) -> Iterator[Line]:
         yield Line(f"{len(users.accepted)} users may associate; peers without user identity are {others}")
 
 
+def _refusal_of_state_directory(path: Path) -> str | None:
+    """Why a start would end here, None if it would not."""
+    try:
+        if path.exists():
+            status = path.stat()
+            # Root may look at what another user will run.
+            check_private(path, status, os.geteuid() or status.st_uid)
+        elif not os.access(next(folder for folder in path.parents if folder.exists()), os.W_OK | os.X_OK):
+            return f"{path}: is not there, and this user may not make it"
+    except SpoolError as error:
+        return str(error)
+    except OSError as error:
+        return f"{path}: {error.strerror}: run this as the user of the gateway"
+    return None
+
+
 def _look_into_spool(configuration: Configuration) -> Iterator[Line]:
     spool = Spool(configuration.state_directory)
     try:
-        if configuration.state_directory.is_dir():
-            status = configuration.state_directory.stat()
-            # Root may look at what another user will run.
-            check_private(configuration.state_directory, status, os.geteuid() or status.st_uid)
         if not spool.ready.is_dir():
             return
         waiting = Counter(destination_of(name) for name in spool.names(spool.ready))
@@ -196,8 +210,6 @@ def _look_into_spool(configuration: Configuration) -> Iterator[Line]:
         for destination, count in sorted(waiting.items()):
             lost = "" if configuration.server_title(destination) else ", which is not configured any more"
             yield Line(f"{count} instances wait there for {destination or 'Orthanc'}{lost}", ok=not lost)
-    except SpoolError as error:
-        yield Line(str(error), ok=False)
     except OSError as error:
         yield Line(f"{spool.ready}: {error.strerror}: run this as the user of the gateway", ok=False)
 
