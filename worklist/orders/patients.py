@@ -25,13 +25,15 @@ ADMISSION_ID: Final = 0x0038_0010
 # others wait.
 MAXIMUM_PATIENTS: Final = 20
 
-# HL7 2.5.1 chapter 3. Every other event is acknowledged and changes nothing. docs/hl7.md shows this table.
+# HL7 2.5.1 chapter 3, IHE RAD-1 and RAD-12. Every other event is acknowledged and changes nothing. docs/hl7.md shows
+# this table. A03 and A11 end a visit, or say that there was none: they say nothing new of patients and places.
 PATIENT_EVENTS: Final[dict[str, PatientEffect]] = {
-    "A04": "UPDATE",
-    "A08": "UPDATE",
-    "A31": "UPDATE",
-    "A40": "MERGE",
-    "A47": "MERGE",
+    # Visits: the patient's data as they are then, and where he is.
+    **dict.fromkeys(("A01", "A02", "A04", "A05", "A06", "A07", "A12", "A13", "A17"), "UPDATE"),
+    # Data of the patient.
+    **dict.fromkeys(("A08", "A28", "A31"), "UPDATE"),
+    # A18, A34 and A36 are what A40 was before HL7 2.3.1, and what many still send.
+    **dict.fromkeys(("A18", "A34", "A36", "A40", "A47"), "MERGE"),
     "A10": "ARRIVE",
 }
 

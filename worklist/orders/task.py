@@ -38,6 +38,7 @@ class Rules:
         self.updates_change_patient = options.updates_change_patient
         self.cancels_absent_steps = options.absent_steps == "Cancel"
         self.reports_complete = options.reports_complete
+        self.rejects_other_messages = options.other_messages == "Reject"
 
 
 @dataclass(slots=True)
