@@ -97,8 +97,7 @@ def _write(task: Task, known: Known, mapped: Mapped, moment: Moment, priors: tup
     said: Attributes = dict(mapped.patient)
     if _same_visit(item, mapped):
         said.update(mapped.visit)
-    if priors:
-        said[OTHER_PATIENT_IDS_SEQUENCE] = _with_priors(item.attributes, said, priors)
+    said[OTHER_PATIENT_IDS_SEQUENCE] = _other_identifiers(item.attributes, said, priors)
     attributes = without_empty({**item.attributes, **said})
     if not text_of(attributes, items.PATIENT_NAME):
         raise MessageError(ErrorCode.REQUIRED_FIELD_MISSING, "PID^1^5", "a patient with an item needs a name")
@@ -113,18 +112,25 @@ def _same_visit(item: Item, mapped: Mapped) -> bool:
     return bool(admission) and admission == text_of(item.attributes, ADMISSION_ID)
 
 
-def _with_priors(before: Attributes, said: Attributes, priors: tuple[Patient, ...]) -> Element:
-    """The identifiers that a patient no longer has are found by: orders that still name them may be under way."""
-    element = said.get(OTHER_PATIENT_IDS_SEQUENCE) or before.get(OTHER_PATIENT_IDS_SEQUENCE)
-    others = element.value if element and not isinstance(element.value, str) else ()
-    known = set(patients_of({**before, **said}))
+def _other_identifiers(before: Attributes, said: Attributes, priors: tuple[Patient, ...]) -> Element:
+    """What PID-3 says, and the identifiers that a patient no longer has: orders that name them may be under way.
+
+    Of those that an item has already, those of its own issuer are former ones: nobody gives a patient two.
+    """
+    now = {**before, **said}
+    issuer = text_of(now, items.ISSUER_OF_PATIENT_ID)
+    known = set(patients_of(now))
     added = []
-    for patient in priors:
-        if patient not in known:
-            item = {items.PATIENT_ID: Element("LO", patient.patient_id), 0x0010_0022: Element("CS", "TEXT")}
-            if patient.issuer:
-                item[items.ISSUER_OF_PATIENT_ID] = Element("LO", patient.issuer)
-            added.append(item)
+    for patient in (*patients_of(before)[1:], *priors):
+        if patient in known or (patient not in priors and patient.issuer not in ("", issuer)):
+            continue
+        known.add(patient)
+        item = {items.PATIENT_ID: Element("LO", patient.patient_id), 0x0010_0022: Element("CS", "TEXT")}
+        if patient.issuer:
+            item[items.ISSUER_OF_PATIENT_ID] = Element("LO", patient.issuer)
+        added.append(item)
+    element = now.get(OTHER_PATIENT_IDS_SEQUENCE)
+    others = element.value if element and not isinstance(element.value, str) else ()
     return Element("SQ", (*others, *added))
 
 

@@ -59,7 +59,7 @@ class Notes:
 
     def result(self) -> Result:
         """For the acknowledgement and the log."""
-        shown = self.remarks or self.changes or ["nothing to change"]
+        shown = [*self.remarks, *self.changes] or ["nothing to change"]
         text = "; ".join(shown[:MAXIMUM_NOTES_SHOWN])
         if len(shown) > MAXIMUM_NOTES_SHOWN:
             text += f"; and {len(shown) - MAXIMUM_NOTES_SHOWN} more"

@@ -121,6 +121,19 @@ def test_a_merge_changes_an_item_of_a_file_until_the_file_is_written_anew(workli
     assert value(worklist.item, "PatientID") == before
 
 
+def test_former_identifiers_are_known_after_further_merges_and_updates(worklist: Worklist) -> None:
+    worklist.send(orm(pid=PID.replace("^MR|", "^MR~N1^^^NHS|")))
+    for number, (prior, now) in enumerate([("4711", "5001"), ("5001", "5002")]):
+        sent = f"2026030111000{number}"
+        worklist.send(adt("A40", f"PID|1||{now}^^^HOSP^MR||DOE^JOHN", f"MRG|{prior}^^^HOSP^MR", sent=sent))
+    worklist.send(adt("A08", "PID|1||5002^^^HOSP^MR~N2^^^NHS||DOE^JOHN", sent="20260301120000"))
+    # What others say of the patient is as they say it now.
+    others = worklist.item.attributes[OTHER_PATIENT_IDS_SEQUENCE].value
+    assert [text_of(one, 0x0010_0020) for one in others if not isinstance(one, str)] == ["N2", "4711", "5001"]
+    worklist.send(orm("CA", ordered="20260301130000"))
+    assert worklist.item.status is Status.CANCELED
+
+
 def test_several_merges_in_one_message(worklist: Worklist) -> None:
     for number in ("1", "2"):
         worklist.send(orm(number=number, step=f"S{number}", pid=f"PID|1||{number}^^^HOSP||DOE^J{number}"))

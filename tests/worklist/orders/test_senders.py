@@ -35,7 +35,8 @@ def test_an_obr_with_numbers_of_its_own_needs_an_orc_of_its_own(worklist: Workli
 
 def test_former_results_go_with_an_order(worklist: Worklist) -> None:
     prior = ["ORC|PR|OLD1|OLD2", "OBR|1|OLD1|OLD2|XR^CHEST^L", "OBX|1|TX|1||normal"]
-    worklist.send(message(msh("OMG^O19"), PID, PV1, *group(), *prior))
+    result = worklist.send(message(msh("OMG^O19"), PID, PV1, *group(), *prior))
+    assert result.text.startswith("order control without effect; item ")
     assert worklist.statuses() == {"S500": "SCHEDULED"}
 
 
