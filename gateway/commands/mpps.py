@@ -92,7 +92,7 @@ def discontinue(numbers: Numbers, configuration: ConfigurationOption) -> None:
 
 @app.command()
 def complete(numbers: Numbers, configuration: ConfigurationOption) -> None:
-    """The same as COMPLETED: the examination is done, the modality has only not said so."""
+    """End steps as COMPLETED: the examination is done, the modality has only not said so. What follows is the same."""
     from worklist.performed.requirements import StepStatus
 
     _end(numbers, StepStatus.COMPLETED, load(configuration)[1])

@@ -135,6 +135,7 @@ class OrderOptions(Section):
     updates_change_patient: bool = False
     absent_steps: Literal["Cancel", "Leave"] = "Cancel"
     reports_complete: bool = False
+    other_messages: Literal["Accept", "Reject"] = "Accept"
 
 
 class OrderSection(OrderOptions):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import ssl
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -176,11 +177,13 @@ class Requester(RawScp):
     Instead of a status: "abort", "reject", "silence" (until the other side ends it).
     """
 
-    def __init__(self, *statuses: int | str, port: int = 0, roles: bool = True) -> None:
+    def __init__(
+        self, *statuses: int | str, port: int = 0, roles: bool = True, context: ssl.SSLContext | None = None
+    ) -> None:
         self.reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
         self._statuses = list(statuses) or [0]
         self._roles = roles
-        super().__init__(self._take, port)
+        super().__init__(self._take, port, context)
 
     def next(self, timeout_s: float = TIMEOUT_S) -> Report:
         """The next report that came."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Mapping
@@ -68,6 +69,15 @@ class RawConnection(RawPeer):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket = connection
         self._timeout_s = TIMEOUT_S
+
+    def begin_tls(self, context: ssl.SSLContext) -> None:
+        """Takes the other side's handshake. Raises Gone."""
+        secure = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+        self.socket = secure
+        try:
+            secure.do_handshake()
+        except (ssl.SSLError, ConnectionError):
+            raise Gone from None
 
     def proposal(self) -> Proposal:
         """Reads the A-ASSOCIATE-RQ."""
@@ -168,13 +178,18 @@ def associate_ac(
 
 
 class RawScp:
-    """Listens, and runs `script` on a thread with each connection, which is closed behind it.
+    """Listens, and runs `script` on a thread with each connection, which is closed behind it; over TLS with `context`.
+
+    Who ends a handshake is Gone.
 
     The end of the with statement waits for it, and raises what it raised, unless the other side was Gone.
     """
 
-    def __init__(self, script: Callable[[RawConnection], None], port: int = 0) -> None:
+    def __init__(
+        self, script: Callable[[RawConnection], None], port: int = 0, context: ssl.SSLContext | None = None
+    ) -> None:
         self._script = script
+        self._context = context
         self._listener = socket.create_server(("127.0.0.1", port))
         self._threads: list[threading.Thread] = []
         self._errors: list[Exception] = []
@@ -208,6 +223,8 @@ class RawScp:
     def _serve(self, connection: socket.socket) -> None:
         with RawConnection(connection) as peer:
             try:
+                if self._context is not None:
+                    peer.begin_tls(self._context)
                 self._script(peer)
             except Gone:
                 pass

@@ -16,6 +16,7 @@ _SEGMENT_ENDS: Final = re.compile("[\r\n]+")
 _SEGMENT_END_BYTES: Final = re.compile(b"[\r\n]")
 # What no text of HL7 has (HL7 2.5.1, 2.5.3); SQL cannot even store NUL. Segments are split before.
 _CONTROL_CHARACTERS: Final = re.compile("[\0-\x08\x0b-\x1f\x7f]")
+_SECOND_HEADER: Final = "\rMSH"
 # Batches (HL7 2.5.1, 2.10.3) are files' business.
 _BATCHES: Final = (b"FHS", b"BHS")
 
@@ -23,6 +24,9 @@ _BATCHES: Final = (b"FHS", b"BHS")
 MAXIMUM_PARTS: Final = 20_000
 
 CHARACTER_SET: Final = 18
+# As hl7_character_sets names ISO 8859-1.
+_LATIN_1: Final = "cp1252"
+_UTF_8: Final = "utf-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +42,33 @@ def look_at_header(body: bytes, default_character_set: str) -> Header | None:
     segment = _SEGMENT_END_BYTES.split(_strip(body), maxsplit=1)[0]
     # Delimiters and MSH-18 are ASCII.
     header = read_header(segment.decode("latin-1"))
-    codec = codec_of(header, default_character_set) if header is not None else None
+    codec = _codec(body, header, default_character_set) if header is not None else None
     return read_header(segment.decode(codec, "replace")) or header if codec is not None else header
 
 
 def codec_of(header: Header, default_character_set: str) -> str | None:
     """Python's codec for the message; None if MSH-18 declares what is not known."""
-    repetitions = header.field(CHARACTER_SET).split(header.encoding_characters[1])
-    names = [name.strip() for name in repetitions if not hl7_character_sets.is_undeclared(name)]
+    names = [name for name in _declared(header) if not hl7_character_sets.is_undeclared(name)]
     return hl7_character_sets.find_codec(names or [default_character_set])
+
+
+def _codec(body: bytes, header: Header, default_character_set: str) -> str | None:
+    """The same, of a message that is there: many senders of UTF-8 say nothing of it.
+
+    No name of ISO 8859-1 with more than ASCII is valid UTF-8: each such letter would have to be followed by a sign.
+    """
+    codec = codec_of(header, default_character_set)
+    if codec != _LATIN_1 or not all(map(hl7_character_sets.is_undeclared, _declared(header))):
+        return codec
+    try:
+        hl7_character_sets.decode(body, _UTF_8)
+    except UnicodeDecodeError:
+        return codec
+    return _UTF_8
+
+
+def _declared(header: Header) -> list[str]:
+    return [name.strip() for name in header.field(CHARACTER_SET).split(header.encoding_characters[1])]
 
 
 def decode(body: bytes, default_character_set: str) -> Decoded:
@@ -57,7 +79,7 @@ def decode(body: bytes, default_character_set: str) -> Decoded:
         if body.startswith(_BATCHES):
             raise NotSupported(ErrorCode.UNSUPPORTED_MESSAGE_TYPE, "batches are not supported: send single messages")
         raise MessageError(ErrorCode.SEGMENT_SEQUENCE_ERROR, "MSH^1", "the message does not begin with MSH")
-    codec = codec_of(declared, default_character_set)
+    codec = _codec(body, declared, default_character_set)
     if codec is None and not body.isascii():
         raise MessageError(
             ErrorCode.TABLE_VALUE_NOT_FOUND,
@@ -92,6 +114,8 @@ def parse(decoded: Decoded) -> hl7.Message:
         text = text[:4] + header.encoding_characters + text[4 + len(declared) :]
     if not header.message_type:
         raise MessageError(ErrorCode.REQUIRED_FIELD_MISSING, "MSH^1^9", "the message has no type")
+    if _SECOND_HEADER in text:
+        raise MessageError(ErrorCode.SEGMENT_SEQUENCE_ERROR, "MSH^2", "two messages in one frame: send one in each")
     delimiters = header.field_separator + header.encoding_characters[:2] + header.encoding_characters[3]
     parts = sum(map(text.count, delimiters + "\r"))
     if parts > MAXIMUM_PARTS:
@@ -108,7 +132,7 @@ def parse(decoded: Decoded) -> hl7.Message:
 def readable(data: bytes, default_character_set: str) -> str:
     """A message, or frames of acknowledgements, for a person: a line for each segment, whatever the bytes are."""
     header = look_at_header(data.lstrip(START_BLOCK), default_character_set)
-    codec = codec_of(header or Header(), default_character_set) or "latin-1"
+    codec = _codec(data, header or Header(), default_character_set) or "latin-1"
     text = data.decode(codec, "replace").replace("\x1b", "")
     lines = (_CONTROL_CHARACTERS.sub("", line).rstrip() for line in _SEGMENT_ENDS.split(text))
     return "\n".join(line for line in lines if line)

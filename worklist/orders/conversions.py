@@ -10,7 +10,7 @@ from worklist.hl7.errors import ErrorCode, MessageError
 from worklist.orders import timestamps
 from worklist.orders.names import CNN, XCN, XPN, Shape, person_name
 from worklist.orders.reader import Value
-from worklist.orders.texts import decimal_number, fit, is_uid
+from worklist.orders.texts import decimal_number, fit, is_uid, short
 from worklist.orders.timestamps import Timestamp
 
 
@@ -55,6 +55,36 @@ def text(vr: str, component: int = 0, *, several: bool = False) -> Conversion:
         return Element(vr, "\\".join(dict.fromkeys(found)) if several else found[0])
 
     return Conversion(f"{vr}, all" if several else vr, apply)
+
+
+def _identifier(values: Sequence[Value], _context: Context) -> Element | None:
+    found = next((text for value in values if (text := fit("UC", value.plain()))), "")
+    return Element("SH", short(found)) if found else None
+
+
+# What tells orders apart must not become the same by being cut.
+IDENTIFIER: Final = Conversion("SH, see [what is derived](#what-is-derived)", _identifier)
+
+# Table 0074, which OBR-24 is of where IHE does not hold, and DICOM's terms (PS3.3 C.7.3.1.1.1).
+_MODALITIES: Final = {
+    **dict.fromkeys(("CAT",), "CT"),
+    **dict.fromkeys(("NMR", "MRI", "MRT"), "MR"),
+    **dict.fromkeys(("NMS", "NUC"), "NM"),
+    **dict.fromkeys(("RUS", "VUS", "OUS", "CUS"), "US"),
+    # Sections of a department: more than one modality, so that StationRules must say which.
+    **dict.fromkeys(("RAD", "RX", "IMG"), ""),
+}
+
+
+def _modality(values: Sequence[Value], _context: Context) -> Element | None:
+    for value in values:
+        code = fit("CS", value.plain())
+        if found := _MODALITIES.get(code, code):
+            return Element("CS", found)
+    return None
+
+
+MODALITY: Final = Conversion("CS; table 0074 as DICOM's terms, RAD, RX and IMG say nothing", _modality)
 
 
 def joined(vr: str, components: Sequence[int], separator: str) -> Conversion:
@@ -220,10 +250,11 @@ _NUMBERS: Final = {"DS": (-1e15, 1e15), "IS": (-(2**31), 2**31 - 1), "US": (0, 6
 
 
 def table(name: str, codes: dict[str, str], vr: str, otherwise: str | None = None) -> Conversion:
-    """A code of HL7 by a table; what is not in it is `otherwise`, None leaves the attribute alone."""
+    """The first code of HL7 that is in a table; if none is `otherwise`, None leaves the attribute alone."""
 
     def apply(values: Sequence[Value], _context: Context) -> Element | None:
-        meant = codes.get(values[0].code().strip().upper(), otherwise)
+        found = (codes.get(value.code().strip().upper()) for value in values)
+        meant = next((one for one in found if one is not None), otherwise)
         return None if meant is None else Element(vr, meant)
 
     return Conversion(name, apply)

@@ -3,7 +3,6 @@
 Each rule has one line in docs/hl7.md.
 """
 
-import hashlib
 import uuid
 from typing import Final
 
@@ -11,13 +10,12 @@ from gateway.matching.attributes import Attributes, Element
 from worklist import items
 from worklist.completeness import REQUESTED_PROCEDURE_DESCRIPTION, SCHEDULED_PROCEDURE_STEP_DESCRIPTION
 from worklist.items import text_of
-from worklist.orders.texts import MAXIMUM_CHARACTERS
+from worklist.orders.texts import short
 from worklist.orders.timestamps import Timestamp, offset_text
 
 # The name space of the UUIDs that Study Instance UIDs are made of (PS3.5 B.2): never to be changed.
 _STUDIES: Final = uuid.UUID("b2f6c2a4-6d0e-5c1b-9a43-0f6f0d1e7c58")
 TIMEZONE_OFFSET: Final = 0x0008_0201
-_DIGEST_CHARACTERS: Final = 8
 _NUMBERS: Final = (items.FILLER_ORDER_NUMBER, items.PLACER_ORDER_NUMBER)
 
 
@@ -32,12 +30,12 @@ def derive_identifiers(order: Attributes, step: Attributes, origin: str, number:
     """
     derived: set[int] = set()
     accession = text_of(order, items.ACCESSION_NUMBER) or next(
-        (_short(text) for tag in _NUMBERS if (text := text_of(order, tag))), ""
+        (short(text) for tag in _NUMBERS if (text := text_of(order, tag))), ""
     )
     procedure = text_of(order, items.REQUESTED_PROCEDURE_ID) or accession
     study = text_of(order, items.STUDY_INSTANCE_UID)
     if not procedure and study:
-        procedure = _short(study)
+        procedure = short(study)
     for attributes, tag, vr, text in (
         (order, items.ACCESSION_NUMBER, "SH", accession),
         (order, items.REQUESTED_PROCEDURE_ID, "SH", procedure),
@@ -52,7 +50,7 @@ def derive_identifiers(order: Attributes, step: Attributes, origin: str, number:
 
 def step_id(procedure: str, number: int) -> str:
     """The Scheduled Procedure Step ID of a step that no message names; "" without a Requested Procedure ID."""
-    return _short(f"{procedure}-{number}" if number > 1 else procedure) if procedure else ""
+    return short(f"{procedure}-{number}" if number > 1 else procedure) if procedure else ""
 
 
 def derive_start(order: Attributes, step: Attributes, sent: Timestamp) -> None:
@@ -77,12 +75,3 @@ def derive_descriptions(order: Attributes, step: Attributes) -> None:
 
 def _study_uid(origin: str, procedure: str) -> str:
     return f"2.25.{uuid.uuid5(_STUDIES, f'{origin}|{procedure}').int}"
-
-
-def _short(text: str) -> str:
-    """A text as SH. One that is too long ends with a digest: two that begin alike must not become the same."""
-    maximum = MAXIMUM_CHARACTERS["SH"]
-    if len(text) <= maximum:
-        return text
-    digest = hashlib.blake2s(text.encode(), digest_size=_DIGEST_CHARACTERS // 2).hexdigest()
-    return f"{text[: maximum - _DIGEST_CHARACTERS - 1]}-{digest}"

@@ -102,10 +102,10 @@ FIELD_MAP: Final[tuple[Row, ...]] = (
     _row(_V, "AdmittingTime", c.TIME, "PV1-44"),
     _row(_V, "ReferringPhysicianName", c.XCN_NAME, "PV1-8"),
     _row(_V, "AdmittingDiagnosesDescription", c.text("LO", several=True), "DG1-3.2", "DG1-4"),
-    _row(_O, "AccessionNumber", c.text("SH"), "IPC-1.1", "OBR-18.1"),
+    _row(_O, "AccessionNumber", c.IDENTIFIER, "IPC-1.1", "OBR-18.1"),
     _row(_O, "IssuerOfAccessionNumberSequence", c.ISSUER, "IPC-1.2-4"),
     _row(_O, "StudyInstanceUID", c.STUDY_UID, "IPC-3.1", "ZDS-1.1", "OBX[113014]-5", "OBX[Study Instance UID]-5"),
-    _row(_O, "RequestedProcedureID", c.text("SH"), "IPC-2.1", "OBR-19.1"),
+    _row(_O, "RequestedProcedureID", c.IDENTIFIER, "IPC-2.1", "OBR-19.1"),
     _row(
         _O,
         "RequestedProcedureDescription",
@@ -137,7 +137,7 @@ FIELD_MAP: Final[tuple[Row, ...]] = (
     _row(_O, "FillerOrderNumberImagingServiceRequest", c.text("LO"), "ORC-3.1", "OBR-3.1", "SCH-27.1", "SCH-2.1"),
     _row(_O, "OrderFillerIdentifierSequence", c.ISSUER, "ORC-3.2-4", "OBR-3.2-4", "SCH-27.2-4", "SCH-2.2-4"),
     _row(_O, "TimezoneOffsetFromUTC", c.START_OFFSET, *_START),
-    _row(_S, "Modality", c.text("CS"), "IPC-5.1", "OBR-24"),
+    _row(_S, "Modality", c.MODALITY, "IPC-5.1", "OBR-24"),
     _row(_S, "ScheduledStationAETitle", c.text("AE", several=True), "IPC-9"),
     _row(_S, "ScheduledStationName", c.text("SH", several=True), "IPC-7.1"),
     _row(_S, "ScheduledProcedureStepLocation", c.text("SH"), "IPC-8.2", "IPC-8.1", "AIL-3.1"),
@@ -151,5 +151,5 @@ FIELD_MAP: Final[tuple[Row, ...]] = (
         *("IPC-6.2", "IPC-6.1", "AIS-3.2", "AIS-3.1", "OBR-4.5", "OBR-4.2", "OBR-44.2", "OBR-4.1", "SCH-7.2"),
     ),
     _row(_S, "ScheduledProtocolCodeSequence", c.CODE, "IPC-6", "AIS-3", "OBR-4.4-6", "OBR-4", "OBR-44"),
-    _row(_S, "ScheduledProcedureStepID", c.text("SH"), "IPC-4.1", "OBR-20.1"),
+    _row(_S, "ScheduledProcedureStepID", c.IDENTIFIER, "IPC-4.1", "OBR-20.1"),
 )

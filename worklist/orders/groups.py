@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from worklist.orders.reader import Part, Segment
 
@@ -28,7 +29,23 @@ def orders(segments: Sequence[Segment]) -> list[Order]:
     of_the_patient = [segment for segment in segments if segment.name in ("AL1", "OBX", "PV1")]
     studies = [segment for segment in segments if segment.name == "ZDS"]
     for_all = [*of_the_patient, *studies] if len(studies) == 1 else of_the_patient
-    return [_order(group, common, for_all, "IPC") for group in _split(segments, starts)]
+    groups = _split(segments, starts)
+    heads = [_common_head(groups[:number], group) for number, group in enumerate(groups)]
+    return [_order([*head, *group], common, for_all, "IPC") for head, group in zip(heads, groups, strict=True)]
+
+
+def _common_head(before: Sequence[Sequence[Segment]], group: Sequence[Segment]) -> Sequence[Segment]:
+    """ORC and what stands between it and its first OBR, for one of several OBR behind one ORC.
+
+    HL7 wants an ORC for each; many senders write one for all procedures of an order. An OBR with numbers of its own
+    is another order.
+    """
+    last = next((one for one in reversed(before) if one[0].name == "ORC"), None)
+    if last is None or group[0].name != "OBR":
+        return ()
+    if any((own := group[0].text(field)) and own != last[0].text(field) for field in (2, 3)):
+        return ()
+    return list(takewhile(lambda segment: segment.name != "OBR", last))
 
 
 def _begins_order(segments: Sequence[Segment], index: int) -> bool:

@@ -56,9 +56,16 @@ def _action(message_type: str, event: str, rules: Rules) -> Callable[[Task], Non
         return lambda task: _apply_appointment(task, event)
     if message_type == "ORU" and event in ("", "R01") and rules.reports_complete:
         return apply_report
+    if not rules.rejects_other_messages:
+        # Senders that send all they have stop at the first AR, and the orders behind it wait.
+        return _note_without_effect
     if message_type in ("SIU", *ORDER_MESSAGES):
         raise NotSupported(ErrorCode.UNSUPPORTED_EVENT_CODE, f"{message_type}^{event[:8]} is not supported")
     raise NotSupported(ErrorCode.UNSUPPORTED_MESSAGE_TYPE, f"{message_type[:8] or 'this'} is not supported")
+
+
+def _note_without_effect(task: Task) -> None:
+    task.notes.remark(f"{task.received.header.type_and_event[:16]} changes nothing here")
 
 
 def _apply_orders(task: Task) -> None:

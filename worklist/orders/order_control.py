@@ -40,9 +40,13 @@ ORDER_CONTROL: Final[dict[str, Effect]] = {
     "SC_CA": "CANCELED",
     "SC_X": "CANCELED",
     "SC_DC": "DISCONTINUED",
-    # Answers to us or to others, and notes about what is no order.
+    # Answers to us or to others, what is prescribed and paid, and notes about what is no order. PR are former results
+    # that go with an order (OMG, OMI). HD and OH have no line: whether an order on hold is hidden the site decides.
     **dict.fromkeys(
-        ("OK", "UA", "UC", "UD", "UH", "UM", "UR", "UX", "CR", "DR", "HR", "XR", "NA", "PA", "RE", "RR", "SR", "SS"),
+        (
+            *("OK", "UA", "UC", "UD", "UF", "UH", "UM", "UN", "UR", "UX", "CR", "DR", "HR", "XR"),
+            *("AF", "CN", "DE", "DF", "FU", "LI", "MC", "NA", "OF", "PA", "PR", "PY", "RE", "RF", "RR", "SR", "SS"),
+        ),
         "IGNORE",
     ),
 }
@@ -53,6 +57,7 @@ APPOINTMENT_EVENTS: Final[dict[str, str]] = {
     "S13": "XO",
     "S14": "XO",
     "S15": "CA",
+    "S16": "DC",
     "S17": "CA",
     "S26": "CA",
 }

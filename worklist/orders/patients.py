@@ -25,13 +25,15 @@ ADMISSION_ID: Final = 0x0038_0010
 # others wait.
 MAXIMUM_PATIENTS: Final = 20
 
-# HL7 2.5.1 chapter 3. Every other event is acknowledged and changes nothing. docs/hl7.md shows this table.
+# HL7 2.5.1 chapter 3, IHE RAD-1 and RAD-12. Every other event is acknowledged and changes nothing. docs/hl7.md shows
+# this table. A03 and A11 end a visit, or say that there was none: they say nothing new of patients and places.
 PATIENT_EVENTS: Final[dict[str, PatientEffect]] = {
-    "A04": "UPDATE",
-    "A08": "UPDATE",
-    "A31": "UPDATE",
-    "A40": "MERGE",
-    "A47": "MERGE",
+    # Visits: the patient's data as they are then, and where he is.
+    **dict.fromkeys(("A01", "A02", "A04", "A05", "A06", "A07", "A12", "A13", "A17"), "UPDATE"),
+    # Data of the patient.
+    **dict.fromkeys(("A08", "A28", "A31"), "UPDATE"),
+    # A18, A34 and A36 are what A40 was before HL7 2.3.1, and what many still send.
+    **dict.fromkeys(("A18", "A34", "A36", "A40", "A47"), "MERGE"),
     "A10": "ARRIVE",
 }
 
@@ -95,8 +97,7 @@ def _write(task: Task, known: Known, mapped: Mapped, moment: Moment, priors: tup
     said: Attributes = dict(mapped.patient)
     if _same_visit(item, mapped):
         said.update(mapped.visit)
-    if priors:
-        said[OTHER_PATIENT_IDS_SEQUENCE] = _with_priors(item.attributes, said, priors)
+    said[OTHER_PATIENT_IDS_SEQUENCE] = _other_identifiers(item.attributes, said, priors)
     attributes = without_empty({**item.attributes, **said})
     if not text_of(attributes, items.PATIENT_NAME):
         raise MessageError(ErrorCode.REQUIRED_FIELD_MISSING, "PID^1^5", "a patient with an item needs a name")
@@ -111,18 +112,25 @@ def _same_visit(item: Item, mapped: Mapped) -> bool:
     return bool(admission) and admission == text_of(item.attributes, ADMISSION_ID)
 
 
-def _with_priors(before: Attributes, said: Attributes, priors: tuple[Patient, ...]) -> Element:
-    """The identifiers that a patient no longer has are found by: orders that still name them may be under way."""
-    element = said.get(OTHER_PATIENT_IDS_SEQUENCE) or before.get(OTHER_PATIENT_IDS_SEQUENCE)
-    others = element.value if element and not isinstance(element.value, str) else ()
-    known = set(patients_of({**before, **said}))
+def _other_identifiers(before: Attributes, said: Attributes, priors: tuple[Patient, ...]) -> Element:
+    """What PID-3 says, and the identifiers that a patient no longer has: orders that name them may be under way.
+
+    Of those that an item has already, those of its own issuer are former ones: nobody gives a patient two.
+    """
+    now = {**before, **said}
+    issuer = text_of(now, items.ISSUER_OF_PATIENT_ID)
+    known = set(patients_of(now))
     added = []
-    for patient in priors:
-        if patient not in known:
-            item = {items.PATIENT_ID: Element("LO", patient.patient_id), 0x0010_0022: Element("CS", "TEXT")}
-            if patient.issuer:
-                item[items.ISSUER_OF_PATIENT_ID] = Element("LO", patient.issuer)
-            added.append(item)
+    for patient in (*patients_of(before)[1:], *priors):
+        if patient in known or (patient not in priors and patient.issuer not in ("", issuer)):
+            continue
+        known.add(patient)
+        item = {items.PATIENT_ID: Element("LO", patient.patient_id), 0x0010_0022: Element("CS", "TEXT")}
+        if patient.issuer:
+            item[items.ISSUER_OF_PATIENT_ID] = Element("LO", patient.issuer)
+        added.append(item)
+    element = now.get(OTHER_PATIENT_IDS_SEQUENCE)
+    others = element.value if element and not isinstance(element.value, str) else ()
     return Element("SQ", (*others, *added))
 
 

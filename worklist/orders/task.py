@@ -38,6 +38,7 @@ class Rules:
         self.updates_change_patient = options.updates_change_patient
         self.cancels_absent_steps = options.absent_steps == "Cancel"
         self.reports_complete = options.reports_complete
+        self.rejects_other_messages = options.other_messages == "Reject"
 
 
 @dataclass(slots=True)
@@ -58,7 +59,7 @@ class Notes:
 
     def result(self) -> Result:
         """For the acknowledgement and the log."""
-        shown = self.remarks or self.changes or ["nothing to change"]
+        shown = [*self.remarks, *self.changes] or ["nothing to change"]
         text = "; ".join(shown[:MAXIMUM_NOTES_SHOWN])
         if len(shown) > MAXIMUM_NOTES_SHOWN:
             text += f"; and {len(shown) - MAXIMUM_NOTES_SHOWN} more"

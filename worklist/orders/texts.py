@@ -1,5 +1,6 @@
 """HL7 text as values of DICOM's value representations: nothing forged, nothing too long (PS3.5 6.2)."""
 
+import hashlib
 import re
 from typing import Final
 
@@ -18,6 +19,7 @@ MAXIMUM_CHARACTERS: Final[dict[str, int]] = {
     "UC": 65536,
     "UT": 65536,
 }
+_DIGEST_CHARACTERS: Final = 8
 _WITH_LINES: Final = frozenset(("ST", "LT", "UT"))
 _CONTROL: Final = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]+")
 _CONTROL_BUT_LINES: Final = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]+")
@@ -55,3 +57,12 @@ def decimal_number(text: str) -> float | None:
 def is_uid(text: str) -> bool:
     """Whether a text can be a UID (PS3.5 9.1). Components with leading zeros, which some make, are forgiven."""
     return len(text) <= MAXIMUM_CHARACTERS["UI"] and _UID.fullmatch(text) is not None
+
+
+def short(text: str) -> str:
+    """A text as SH. One that is too long ends with a digest: two that begin alike must not become the same."""
+    maximum = MAXIMUM_CHARACTERS["SH"]
+    if len(text) <= maximum:
+        return text
+    digest = hashlib.blake2s(text.encode(), digest_size=_DIGEST_CHARACTERS // 2).hexdigest()
+    return f"{text[: maximum - _DIGEST_CHARACTERS - 1]}-{digest}"

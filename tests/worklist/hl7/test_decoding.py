@@ -54,6 +54,25 @@ def test_names_arrive_as_they_left(msh18: str, codec: str, name: str) -> None:
     assert decoded_name(order("1", msh18=msh18, name=name, codec=codec)) == name
 
 
+@pytest.mark.parametrize(
+    ("default", "msh18", "sent", "read"),
+    [
+        ("8859/1", "", "MÜLLER^山田", "MÜLLER^山田"),
+        ("8859/1", "ASCII", "MÜLLER^JÜRGEN", "MÜLLER^JÜRGEN"),
+        # Who says what it is is believed, and in other character sets such pairs of letters are words.
+        ("8859/1", "8859/1", "MÜLLER^JÜRGEN", "MÃœLLER^JÃœRGEN"),
+        ("8859/5", "", "\u00b0", "ТА"),
+    ],
+)
+def test_utf_8_that_is_not_declared_is_not_taken_for_iso_8859_1(default: str, msh18: str, sent: str, read: str) -> None:
+    assert decoded_name(order("1", msh18=msh18, name=sent, codec="utf-8"), default) == read
+
+
+def test_two_messages_in_one_frame_are_refused() -> None:
+    refusal = refusal_of(order("1") + order("2"))
+    assert (refusal.code, refusal.location) == (ErrorCode.SEGMENT_SEQUENCE_ERROR, "MSH^2")
+
+
 def test_korean_with_the_escape_sequence_of_iso_2022() -> None:
     message = order("1", msh18="KS X 1001", name="김^희중", codec="euc_kr").replace(b"PID", b"PID", 1)
     escaped = message.replace("김".encode("euc_kr"), b"\x1b$)C" + "김".encode("euc_kr"))

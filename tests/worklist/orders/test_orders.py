@@ -345,7 +345,11 @@ def test_an_appointment_for_an_order_that_is_there_changes_it(worklist: Worklist
         ("ORU^R01", ErrorCode.UNSUPPORTED_MESSAGE_TYPE),
     ],
 )
-def test_other_messages_are_not_supported(worklist: Worklist, kind: str, code: ErrorCode) -> None:
+def test_other_messages_do_not_stop_who_sends_them_unless_the_site_wants_it(
+    worklist: Worklist, kind: str, code: ErrorCode
+) -> None:
+    assert worklist.send(message(msh(kind), PID)).text == f"{kind} changes nothing here"
+    worklist.configure(OtherMessages="Reject")
     with pytest.raises(NotSupported) as caught:
         worklist.send(message(msh(kind), PID))
     assert caught.value.code is code

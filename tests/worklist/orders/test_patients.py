@@ -1,8 +1,15 @@
 """ADT messages change the items that are there, and never stop who sends them."""
 
+from pathlib import Path
+
 import pytest
 
+from gateway.dicom.character_sets import UTF_8
+from gateway.options.worklist import WorklistFolder
+from tests.support.processes import wait_until
+from tests.support.worklists import dump, write_file
 from tests.worklist.orders.messages import PID, PV1, Worklist, message, msh, orm, value
+from worklist.folders import FolderImport
 from worklist.hl7.errors import ErrorCode, MessageError
 from worklist.items import Status, first_item, text_of
 from worklist.orders.identity import OTHER_PATIENT_IDS_SEQUENCE
@@ -17,7 +24,7 @@ def adt(event: str, *segments: str, sent: str = "20260301090000") -> str:
     return message(msh(f"ADT^{event}", f"{event}{sent}", sent), f"EVN|{event}|{sent}", *segments)
 
 
-@pytest.mark.parametrize("event", ["A04", "A08", "A31"])
+@pytest.mark.parametrize("event", ["A01", "A02", "A04", "A05", "A06", "A07", "A08", "A12", "A13", "A28", "A31"])
 def test_a_patient_is_updated_in_all_open_items(worklist: Worklist, event: str) -> None:
     worklist.send(orm())
     worklist.send(orm(number="101", step="S501"))
@@ -59,11 +66,23 @@ def test_an_identifier_of_two_issuers_is_refused_without_one(worklist: Worklist)
     assert [value(item, "PatientName")[:3] for item in worklist.items()] == ["DOE", "MIL"]
 
 
-def test_a_merge_moves_the_items_to_the_patient_that_remains(worklist: Worklist) -> None:
+def test_two_patients_change_their_beds(worklist: Worklist) -> None:
+    rooms = [PV1, PV1.replace("WARD7", "WARD9").replace("V100", "V200")]
+    pids = [PID, PID.replace("4711", "4712")]
+    for number in (0, 1):
+        made = orm(number=str(number), step=f"S{number}", pid=pids[number]).replace(PV1, rooms[number])
+        worklist.send(made)
+    swapped = [rooms[1].replace("V200", "V100"), rooms[0].replace("V100", "V200")]
+    worklist.send(adt("A17", pids[0], swapped[0], pids[1], swapped[1]))
+    assert [value(item, "CurrentPatientLocation")[:5] for item in worklist.items()] == ["WARD9", "WARD7"]
+
+
+@pytest.mark.parametrize("event", ["A18", "A34", "A36", "A40"])
+def test_a_merge_moves_the_items_to_the_patient_that_remains(worklist: Worklist, event: str) -> None:
     worklist.send(orm())
     worklist.send(orm("CA", number="101", step="S501", ordered="20260301083000"))
     survivor = "PID|1||9999^^^HOSP^MR||DOE^JONATHAN||19500203|M"
-    worklist.send(adt("A40", survivor, "MRG|4711^^^HOSP^MR"))
+    worklist.send(adt(event, survivor, "MRG|4711^^^HOSP^MR"))
     item = worklist.item
     assert (value(item, "PatientID"), value(item, "PatientName")) == ("9999", "DOE^JONATHAN")
     assert text_of(first_item(item.attributes, OTHER_PATIENT_IDS_SEQUENCE), 0x0010_0020) == "4711"
@@ -73,6 +92,45 @@ def test_orders_that_still_name_the_patient_who_was_merged_are_found(worklist: W
     worklist.send(orm())
     worklist.send(adt("A40", "PID|1||9999^^^HOSP^MR||DOE^JONATHAN", "MRG|4711^^^HOSP^MR"))
     worklist.send(orm("CA", ordered="20260301100000"))
+    assert worklist.item.status is Status.CANCELED
+
+
+def test_an_order_behind_the_update_of_its_patient_has_what_the_order_says(worklist: Worklist) -> None:
+    worklist.send(adt("A08", RENAMED, sent="20260301090000"))
+    worklist.send(orm(sent="20260301091000", ordered="20260301091000"))
+    assert value(worklist.item, "PatientName") == "DOE^JOHN^A^DR^JR"
+
+
+def test_a_merge_changes_an_item_of_a_file_until_the_file_is_written_anew(worklist: Worklist, tmp_path: Path) -> None:
+    def look() -> None:
+        wait_until(lambda: importing.look() and not importing.fresh(), 20, "the file is never read")
+
+    importing = FolderImport(worklist.database, "ours", [WorklistFolder(tmp_path, False)], UTF_8)
+    importing.open()
+    file = tmp_path / "1.wl"
+    write_file(file, dump())
+    look()
+    before = value(worklist.item, "PatientID")
+    worklist.send(adt("A40", "PID|1||9999^^^HOSP^MR||DOE^JONATHAN", f"MRG|{before}^^^HOSP^MR"))
+    look()
+    assert (value(worklist.item, "PatientID"), value(worklist.item, "PatientName")) == ("9999", "DOE^JONATHAN")
+    assert worklist.item.origin.startswith("file ")
+    file.unlink()
+    write_file(file, dump())
+    look()
+    assert value(worklist.item, "PatientID") == before
+
+
+def test_former_identifiers_are_known_after_further_merges_and_updates(worklist: Worklist) -> None:
+    worklist.send(orm(pid=PID.replace("^MR|", "^MR~N1^^^NHS|")))
+    for number, (prior, now) in enumerate([("4711", "5001"), ("5001", "5002")]):
+        sent = f"2026030111000{number}"
+        worklist.send(adt("A40", f"PID|1||{now}^^^HOSP^MR||DOE^JOHN", f"MRG|{prior}^^^HOSP^MR", sent=sent))
+    worklist.send(adt("A08", "PID|1||5002^^^HOSP^MR~N2^^^NHS||DOE^JOHN", sent="20260301120000"))
+    # What others say of the patient is as they say it now.
+    others = worklist.item.attributes[OTHER_PATIENT_IDS_SEQUENCE].value
+    assert [text_of(one, 0x0010_0020) for one in others if not isinstance(one, str)] == ["N2", "4711", "5001"]
+    worklist.send(orm("CA", ordered="20260301130000"))
     assert worklist.item.status is Status.CANCELED
 
 
@@ -125,7 +183,7 @@ def test_a_patient_who_arrives_for_another_visit_is_not_there_for_this_one(workl
     assert worklist.item.status is Status.SCHEDULED
 
 
-@pytest.mark.parametrize("event", ["A01", "A02", "A03", "A05", "A11", "A28", "A60", "Z99", ""])
+@pytest.mark.parametrize("event", ["A03", "A11", "A29", "A60", "Z99", ""])
 def test_other_events_are_acknowledged_and_change_nothing(worklist: Worklist, event: str) -> None:
     worklist.send(orm())
     before = worklist.contents()
@@ -135,11 +193,11 @@ def test_other_events_are_acknowledged_and_change_nothing(worklist: Worklist, ev
 
 
 def test_other_events_can_be_made_to_count(worklist: Worklist) -> None:
-    worklist.configure(PatientEvents={"A01": "UPDATE", "A08": "IGNORE"})
+    worklist.configure(PatientEvents={"A03": "UPDATE", "A08": "IGNORE"})
     worklist.send(orm())
     worklist.send(adt("A08", RENAMED))
     assert value(worklist.item, "PatientName") == "DOE^JOHN^A^DR^JR"
-    worklist.send(adt("A01", RENAMED))
+    worklist.send(adt("A03", RENAMED))
     assert value(worklist.item, "PatientName") == "MILLER^JIM"
 
 
