@@ -20,7 +20,7 @@ from pynetdicom.association import Association
 from pynetdicom.transport import AddressInformation
 
 from gateway import IMPLEMENTATION_VERSION_NAME
-from gateway.access.admission import Rejection, Verb
+from gateway.access.admission import Refusal, Rejection, Verb
 from gateway.access.called_titles import CalledTitles
 from gateway.access.certificate_names import names
 from gateway.access.peers import plain_address
@@ -29,7 +29,7 @@ from gateway.log import get_logger
 from gateway.tls.context import TlsError
 from scp import associate_accept
 from scp.associate_primitives import associate_response
-from scp.associate_request import AssociateRequest
+from scp.associate_request import APPLICATION_CONTEXT_NAME, AssociateRequest
 from scp.command_set import (
     C_ECHO_RQ,
     C_STORE_RQ,
@@ -252,7 +252,8 @@ class AcceptedAssociation(Association):
             self.acse.send_reject(*LOCAL_LIMIT_EXCEEDED)
             return False
         self._admission = self._environment.admission()
-        rejection = self._admission.reject(calling, called, self._address)
+        rejection = self._check_application_context(request)
+        rejection = rejection or self._admission.reject(calling, called, self._address)
         rejection = rejection or self._environment.subjects.reject(calling, self._certificate)
         user = UserVerdict(rejection) if rejection else self._judge_user(request)
         if user.rejection is not None:
@@ -288,6 +289,14 @@ class AcceptedAssociation(Association):
         )
         self.peer_maximum_pdu_bytes = request.maximum_length
         self.is_established = True
+
+    def _check_application_context(self, request: AssociateRequest) -> Rejection | None:
+        """PS3.8 table 9-21: what is not DICOM's (PS3.7 annex A.2.1) is rejected, as by DCMTK's servers."""
+        if request.application_context_name == APPLICATION_CONTEXT_NAME:
+            return None
+        return Rejection(
+            Refusal.APPLICATION_CONTEXT_NAME_NOT_SUPPORTED, "the application context is not the one of DICOM"
+        )
 
     def _judge_user(self, request: AssociateRequest) -> UserVerdict:
         identity = request.user_identity
