@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from pynetdicom.association import Association
 from pynetdicom.transport import AddressInformation
 
-from gateway import IMPLEMENTATION_VERSION_NAME
 from gateway.access.admission import Refusal, Rejection, Verb
 from gateway.access.called_titles import CalledTitles
 from gateway.access.certificate_names import names
@@ -28,7 +27,6 @@ from gateway.access.users import UserVerdict, user_name
 from gateway.log import get_logger
 from gateway.tls.context import TlsError
 from scp import associate_accept
-from scp.associate_primitives import associate_response
 from scp.associate_request import APPLICATION_CONTEXT_NAME, AssociateRequest
 from scp.command_set import (
     C_ECHO_RQ,
@@ -128,10 +126,7 @@ class AcceptedAssociation(Association):
         self._certificate: dict[str, Any] = {}
         self._receiver: MessageReceiver | None = None
         self._store: AssociationStore | None = None
-        self.acceptor.maximum_length = environment.ae.maximum_pdu_size
-        self.acceptor.ae_title = environment.ae.ae_title
         self.acceptor.address_info = AddressInformation.from_tuple(plain_address(client_socket.getsockname()))
-        self.acceptor.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         self.requestor.address_info = AddressInformation.from_tuple(address)
 
     @property
@@ -244,7 +239,6 @@ class AcceptedAssociation(Association):
             else:
                 self.log.debug("connection without A-ASSOCIATE-RQ")
             return False
-        self.requestor.primitive = primitive
         request: AssociateRequest = primitive.request
         called, calling = request.called_ae_title, request.calling_ae_title
         self.log = self.upper_layer.log = self.log.bind(calling=calling, called=called)
@@ -259,7 +253,6 @@ class AcceptedAssociation(Association):
         if user.rejection is not None:
             self._reject(user.rejection)
             return False
-        self.requestor.ae_title = calling
         self._permitted = self._admission.permitted(calling, called, self._address)
         offer = self._environment.contexts.offer(
             self._permitted, (context.abstract_syntax for context in request.contexts), request.roles
@@ -276,8 +269,6 @@ class AcceptedAssociation(Association):
         accepted = [context for context in contexts if context.result == ACCEPTANCE]
         self._accepted_cx = {cast(int, context.context_id): context for context in accepted}
         self._rejected_cx = [context for context in contexts if context.result != ACCEPTANCE]
-        self.acceptor.supported_contexts = offer.supported
-        self.acceptor.primitive = associate_response(contexts, self.acceptor.user_information, roles)
         self.upper_layer.accept(
             associate_accept.encode(
                 request.repeated,
