@@ -351,9 +351,9 @@ class IncomingFile:
         return self.path
 
     def discard(self) -> None:
-        """Close and remove the file."""
+        """Close and remove the file; one that a broken disk does not let go is left to the recovery. Raises nothing."""
         os.close(self.fd)
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             self.path.unlink()
 
 

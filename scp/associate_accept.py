@@ -11,7 +11,7 @@ from pynetdicom.presentation import PresentationContext
 
 from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from scp import item_types
-from scp.associate_request import Role
+from scp.associate_request import APPLICATION_CONTEXT_NAME, Role
 
 _PDU_HEADER = struct.Struct(">BxL")
 _PROTOCOL_VERSION: Final = b"\x00\x01\x00\x00"
@@ -48,7 +48,7 @@ def encode(
         (
             _PROTOCOL_VERSION,
             repeated,
-            _APPLICATION_CONTEXT_NAME,
+            _APPLICATION_CONTEXT,
             *map(_context, contexts),
             _item(item_types.USER_INFORMATION, b"".join(user_information)),
         )
@@ -84,8 +84,8 @@ def _counted(data: bytes) -> bytes:
     return _LENGTH.pack(len(data)) + data
 
 
-# PS3.7 annex A.2.1, and D.3.3.2.
-_APPLICATION_CONTEXT_NAME: Final = _item(item_types.APPLICATION_CONTEXT, b"1.2.840.10008.3.1.1.1")
+_APPLICATION_CONTEXT: Final = _item(item_types.APPLICATION_CONTEXT, APPLICATION_CONTEXT_NAME.encode())
+# PS3.7 D.3.3.2.
 _IMPLEMENTATION: Final = _item(item_types.IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_CLASS_UID.encode()) + _item(
     item_types.IMPLEMENTATION_VERSION_NAME, IMPLEMENTATION_VERSION_NAME.encode()
 )

@@ -14,6 +14,9 @@ from typing import Final, NamedTuple
 from scp import item_types
 from scp.pdu_reader import InvalidPdu
 
+# PS3.7 annex A.2.1: the only application context name.
+APPLICATION_CONTEXT_NAME: Final = "1.2.840.10008.3.1.1.1"
+
 # Protocol version, reserved, called and calling AE title, reserved (PS3.8 table 9-11), without the PDU's header.
 _FIXED_FIELDS = struct.Struct(">Hxx16s16s32x")
 # PS3.8 table 9-17: the A-ASSOCIATE-AC repeats these fields as they are, AE titles and reserved bytes.
@@ -74,6 +77,7 @@ class AssociateRequest:
     # Service class application information by SOP class UID (PS3.7 D.3.3.5).
     sop_class_extended: Mapping[str, bytes] = field(default_factory=dict)
     user_identity: UserIdentity | None = None
+    application_context_name: str = APPLICATION_CONTEXT_NAME
 
 
 def decode(body: bytes) -> AssociateRequest:
@@ -82,6 +86,7 @@ def decode(body: bytes) -> AssociateRequest:
         raise InvalidPdu(f"A-ASSOCIATE-RQ of {len(body)} bytes")
     version, called, calling = _FIXED_FIELDS.unpack_from(body)
     contexts: dict[int, ProposedContext] = {}
+    application_context_name = ""
     user_information = _UserInformation()
     for item_type, content in _items(body, _FIXED_FIELDS.size):
         if item_type == item_types.PRESENTATION_CONTEXT:
@@ -91,12 +96,15 @@ def decode(body: bytes) -> AssociateRequest:
             contexts[context.context_id] = context
         elif item_type == item_types.USER_INFORMATION:
             user_information.add(content)
+        elif item_type == item_types.APPLICATION_CONTEXT:
+            application_context_name = _text(content)
     return AssociateRequest(
         protocol_version=version,
         called_ae_title=_text(called),
         calling_ae_title=_text(calling),
         repeated=body[_REPEATED],
         contexts=tuple(contexts.values()),
+        application_context_name=application_context_name,
         **vars(user_information),
     )
 

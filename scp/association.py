@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from pynetdicom.association import Association
 from pynetdicom.transport import AddressInformation
 
-from gateway import IMPLEMENTATION_VERSION_NAME
-from gateway.access.admission import Rejection, Verb
+from gateway.access.admission import Refusal, Rejection, Verb
 from gateway.access.called_titles import CalledTitles
 from gateway.access.certificate_names import names
 from gateway.access.peers import plain_address
@@ -28,8 +27,7 @@ from gateway.access.users import UserVerdict, user_name
 from gateway.log import get_logger
 from gateway.tls.context import TlsError
 from scp import associate_accept
-from scp.associate_primitives import associate_response
-from scp.associate_request import AssociateRequest
+from scp.associate_request import APPLICATION_CONTEXT_NAME, AssociateRequest
 from scp.command_set import (
     C_ECHO_RQ,
     C_STORE_RQ,
@@ -128,10 +126,7 @@ class AcceptedAssociation(Association):
         self._certificate: dict[str, Any] = {}
         self._receiver: MessageReceiver | None = None
         self._store: AssociationStore | None = None
-        self.acceptor.maximum_length = environment.ae.maximum_pdu_size
-        self.acceptor.ae_title = environment.ae.ae_title
         self.acceptor.address_info = AddressInformation.from_tuple(plain_address(client_socket.getsockname()))
-        self.acceptor.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         self.requestor.address_info = AddressInformation.from_tuple(address)
 
     @property
@@ -244,7 +239,6 @@ class AcceptedAssociation(Association):
             else:
                 self.log.debug("connection without A-ASSOCIATE-RQ")
             return False
-        self.requestor.primitive = primitive
         request: AssociateRequest = primitive.request
         called, calling = request.called_ae_title, request.calling_ae_title
         self.log = self.upper_layer.log = self.log.bind(calling=calling, called=called)
@@ -252,13 +246,13 @@ class AcceptedAssociation(Association):
             self.acse.send_reject(*LOCAL_LIMIT_EXCEEDED)
             return False
         self._admission = self._environment.admission()
-        rejection = self._admission.reject(calling, called, self._address)
+        rejection = self._check_application_context(request)
+        rejection = rejection or self._admission.reject(calling, called, self._address)
         rejection = rejection or self._environment.subjects.reject(calling, self._certificate)
         user = UserVerdict(rejection) if rejection else self._judge_user(request)
         if user.rejection is not None:
             self._reject(user.rejection)
             return False
-        self.requestor.ae_title = calling
         self._permitted = self._admission.permitted(calling, called, self._address)
         offer = self._environment.contexts.offer(
             self._permitted, (context.abstract_syntax for context in request.contexts), request.roles
@@ -275,8 +269,6 @@ class AcceptedAssociation(Association):
         accepted = [context for context in contexts if context.result == ACCEPTANCE]
         self._accepted_cx = {cast(int, context.context_id): context for context in accepted}
         self._rejected_cx = [context for context in contexts if context.result != ACCEPTANCE]
-        self.acceptor.supported_contexts = offer.supported
-        self.acceptor.primitive = associate_response(contexts, self.acceptor.user_information, roles)
         self.upper_layer.accept(
             associate_accept.encode(
                 request.repeated,
@@ -288,6 +280,14 @@ class AcceptedAssociation(Association):
         )
         self.peer_maximum_pdu_bytes = request.maximum_length
         self.is_established = True
+
+    def _check_application_context(self, request: AssociateRequest) -> Rejection | None:
+        """PS3.8 table 9-21: what is not DICOM's (PS3.7 annex A.2.1) is rejected, as by DCMTK's servers."""
+        if request.application_context_name == APPLICATION_CONTEXT_NAME:
+            return None
+        return Rejection(
+            Refusal.APPLICATION_CONTEXT_NAME_NOT_SUPPORTED, "the application context is not the one of DICOM"
+        )
 
     def _judge_user(self, request: AssociateRequest) -> UserVerdict:
         identity = request.user_identity

@@ -76,16 +76,13 @@ class MoveService:
         return destination, transcoding if may_transcode else Transcoding(())
 
     def sends_itself(self, request: MoveRequest) -> bool:
-        """Whether the driver of a move sends on its own, to whom it likes. Raises Refused."""
-        try:
-            return not self._drivers.needs_target(request.source_ae_title)
-        except ScriptFailed as error:
-            raise Refused(Answer(Status.RETRIEVE_CANNOT_PERFORM, str(error))) from error
+        """Whether the driver of a move sends on its own, to whom it likes. Raises ScriptFailed."""
+        return not self._drivers.needs_target(request.source_ae_title)
 
     def mover(
         self, request: MoveRequest, target: DestinationTarget | NoTarget, log: Any, on_news: Callable[[], None]
     ) -> Mover:
-        """The thread for a move, not started."""
+        """The thread for a move, not started. Raises ScriptFailed."""
         return Mover(request, self._drivers.of(request.source_ae_title), target, log, on_news)
 
     def _modality(self, ae_title: str) -> Modality | None:
@@ -117,7 +114,7 @@ class MoveOperation(QuestionOperation):
             self._refuse(refused.answer)
         except InvalidQuery as error:
             self._refuse(unusable(error))
-        except RuntimeError as error:  # no thread can be started
+        except (ScriptFailed, RuntimeError) as error:  # nobody knows who sends; no thread can be started
             self._refuse(Answer(Status.RETRIEVE_CANNOT_PERFORM, str(error)))
         else:
             self._accompany(mover, signal)

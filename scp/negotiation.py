@@ -71,7 +71,7 @@ def _roles(requested: Role | None, ours: PresentationContext, *, default_is_both
 def _accepted(
     context_id: int, abstract_syntax: UID | None, transfer_syntax: UID, as_scu: bool, as_scp: bool
 ) -> PresentationContext:
-    """Shared by associations: pynetdicom's services only read it."""
+    """Shared by associations, which only read it."""
     return _context(context_id, abstract_syntax, transfer_syntax, ACCEPTANCE, as_scu, as_scp)
 
 

@@ -60,6 +60,7 @@ LOGGED_ENTRIES: Final = 3
 class Refusal(Enum):
     """Why an association is rejected: (source, reason) of A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
 
+    APPLICATION_CONTEXT_NAME_NOT_SUPPORTED = (1, 2)
     CALLING_AE_TITLE_NOT_RECOGNIZED = (1, 3)
     CALLED_AE_TITLE_NOT_RECOGNIZED = (1, 7)
     # No-reason-given by the ACSE related provider is what PS3.7 D.3.3.7 has for a failed authorization.

@@ -14,8 +14,9 @@ WILDCARD_VRS: Final = frozenset(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC",
 NUMBER_VRS: Final = frozenset(("IS", "DS", "US", "SS", "UL", "SL", "UV", "SV", "FL", "FD"))
 _WITHOUT_WILDCARDS: Final = TIME_VRS | NUMBER_VRS | {"AS"}
 _COMPARED_BY_MEANING: Final = TIME_VRS | NUMBER_VRS | {"PN"}
-# An FL has 24 significant bits, and decimal text may be a rounded one.
-_NUMBER_TOLERANCE: Final = 1e-6
+# An FL has 24 significant bits, and decimal text may be a rounded one. Integers are what they are.
+_FRACTION_TOLERANCE: Final = 1e-6
+_FRACTION_VRS: Final = frozenset(("DS", "FL", "FD"))
 
 _ElementTest = Callable[[Element], bool]
 
@@ -75,7 +76,7 @@ def _value_test(key: Key, value: str, case_sensitive_pn: bool) -> text.Test:
         return text.name_test(value, case_sensitive=case_sensitive_pn)
     if key.vr in TIME_VRS:
         return _time_test(key, value)
-    return _number_test(value)
+    return _number_test(key.vr, value)
 
 
 def _has_wildcard(value: str) -> bool:
@@ -99,14 +100,15 @@ def _time_test(key: Key, value: str) -> text.Test:
     return test
 
 
-def _number_test(value: str) -> text.Test:
+def _number_test(vr: str, value: str) -> text.Test:
     number = _number(value)
+    tolerance = _FRACTION_TOLERANCE if vr in _FRACTION_VRS else 0.0
     if number is None:
         return value.__eq__
 
     def test(stored: str) -> bool:
         other = _number(stored)
-        return other is not None and math.isclose(number, other, rel_tol=_NUMBER_TOLERANCE)
+        return other is not None and math.isclose(number, other, rel_tol=tolerance)
 
     return test
 

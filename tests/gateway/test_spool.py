@@ -448,3 +448,14 @@ def test_instance_that_cannot_be_moved_to_failed_stays(spool: Spool, writer: Spo
         spool.fail(path, {})
     assert caught.value.errno == errno.ENOENT
     assert path.exists()
+
+
+def test_file_that_cannot_be_removed_is_closed_once_and_left_to_the_recovery(spool: Spool, writer: SpoolWriter) -> None:
+    """As on a file system that the kernel has made read-only after an error of the disk."""
+    file = writer.create(META)
+    file.path.unlink()
+    file.path.mkdir()
+    file.discard()
+    with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+        os.fstat(file.fd)
+    assert file.path.is_dir()

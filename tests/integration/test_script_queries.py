@@ -13,7 +13,7 @@ from pydicom.data import get_testdata_file
 from tests.integration.gateways import ct, process_of
 from tests.support.orthanc import Orthanc
 from tests.support.processes import wait_until
-from tests.support.querying import findscu, keys
+from tests.support.querying import Querier, findscu, keys
 from tests.support.rawdicom import RawPeer
 from tests.support.retrieving import MOVE, Retriever
 from tests.support.standalone import Gateway
@@ -47,6 +47,8 @@ def OnFind(answers, query, connection):
         answers.FindAddAnswer(orthanc.CreateDicom(json.dumps({{
             'PatientID': str(len(json.loads(orthanc.RestApiGet('/instances')))),
         }}), None, orthanc.CreateDicomFlags.NONE))
+    if keys.get('PatientID') == 'EMPTY':
+        answers.FindAddAnswer(orthanc.CreateDicom('{{}}', None, orthanc.CreateDicomFlags.NONE))
     count = 1500 if keys.get('PatientID') == 'MANY' else 2
     for number in range(count):
         answers.FindAddAnswer(orthanc.CreateDicom(json.dumps({{
@@ -208,6 +210,15 @@ def test_find_callback_answers_in_the_place_of_the_archive(scripted: Gateway, ca
 def test_find_callback_with_thousands_of_answers(scripted: Gateway) -> None:
     found = findscu(scripted.dicom_port, "QueryRetrieveLevel=STUDY", "PatientID=MANY")
     assert [one.PatientID for one in found.answers] == [f"P{number}" for number in range(1500)]
+
+
+def test_answer_without_attributes_is_an_empty_data_set(scripted: Gateway) -> None:
+    with Querier(scripted.dicom_port) as peer:
+        found = peer.open().find(keys("STUDY", PatientID="EMPTY"))
+        peer.release()
+    assert (found.status, [answer.get("PatientID") for answer in found.answers]) == (0, [None, "P0", "P1"])
+    of_dcmtk = findscu(scripted.dicom_port, "QueryRetrieveLevel=STUDY", "PatientID=EMPTY")
+    assert (of_dcmtk.status, [answer.get("PatientID") for answer in of_dcmtk.answers][-2:]) == (0, ["P0", "P1"])
 
 
 def test_incomplete_answers_end_with_cancel(scripted: Gateway) -> None:

@@ -1,4 +1,4 @@
-"""What DCMTK's tools and pynetdicom read in our A-ASSOCIATE-AC, and pynetdicom's services on such an association."""
+"""What DCMTK's tools and pynetdicom read in our A-ASSOCIATE-AC."""
 
 import os
 import re
@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import pytest
 from pynetdicom import AE
-from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation, UserIdentityNegotiation
 from pynetdicom.presentation import PresentationContext, build_context, build_role
 
 from gateway import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -29,7 +28,6 @@ from tests.scp.conftest import StartGateway
 from tests.support.archives import no_archives
 from tests.support.data_sets import EXPLICIT, IMPLICIT
 from tests.support.dcmtk import echoscu
-from tests.support.processes import wait_until
 from tests.support.rawdicom import CT_IMAGE, MR_IMAGE, VERIFICATION, Context, RawPeer
 from tests.support.standalone import Gateway
 
@@ -226,44 +224,6 @@ def test_pynetdicom_as_requestor_gets_contexts_roles_and_what_we_say_of_ourselve
 def _as_negotiated(context: PresentationContext) -> tuple[Any, ...]:
     syntax = context.transfer_syntax[0]
     return context.context_id, context.abstract_syntax, syntax, context.as_scu, context.as_scp
-
-
-def test_pynetdicoms_services_find_in_the_association_what_the_requestor_said(acceptor: Acceptor) -> None:
-    acceptor.offered += [_supported(CT_IMAGE, scu_role=True, scp_role=True)]
-    identity = UserIdentityNegotiation()
-    identity.user_identity_type, identity.positive_response_requested = 2, True
-    identity.primary_field, identity.secondary_field = b"name", b"passcode"
-    extended = SOPClassExtendedNegotiation()
-    extended.sop_class_uid, extended.service_class_application_information = CT_IMAGE, b"\2\1"
-    requestor = AE("ASKING")
-    association = requestor.associate(
-        "127.0.0.1",
-        acceptor.port,
-        [build_context(CT_IMAGE, [EXPLICIT, IMPLICIT])],
-        ae_title="CALLED",
-        max_pdu=54321,
-        ext_neg=[build_role(CT_IMAGE, scp_role=True), identity, extended],
-    )
-    try:
-        assert association.is_established
-        (ours,) = acceptor.associations
-        peer = ours.requestor
-        assert (peer.ae_title, peer.primitive.called_ae_title) == ("ASKING", "CALLED")
-        assert peer.maximum_length == ours.dimse.maximum_pdu_size == 54321
-        assert peer.implementation_class_uid == requestor.implementation_class_uid
-        assert peer.implementation_version_name == requestor.implementation_version_name
-        assert peer.user_identity.secondary_field == b"passcode"
-        assert peer.sop_class_extended == {CT_IMAGE: b"\2\1"}
-        assert peer.role_selection[CT_IMAGE].scp_role
-        assert [(each.context_id, each.transfer_syntax) for each in peer.requested_contexts] == [
-            (1, [EXPLICIT, IMPLICIT])
-        ]
-        assert ours.acceptor.role_selection[CT_IMAGE].scp_role
-        assert ours.acceptor.maximum_length == 131072
-        wait_until(lambda: ours.is_established, DEADLINE_S, "not established on our side")
-        assert ours.dul.state_machine.current_state == "Sta6"
-    finally:
-        association.release()
 
 
 def test_abstract_syntax_that_is_too_long_to_be_a_uid_is_no_unknown_sop_class(start_gateway: StartGateway) -> None:

@@ -289,3 +289,18 @@ def test_fragments_of_a_command_have_even_lengths(maximum: int) -> None:
         sizes.append(length)
         pdus = pdus[6 + length :]
     assert all(size % 2 == 0 for size in sizes)
+
+
+def test_error_comment_is_one_value_of_vr_lo() -> None:
+    """PS3.5 6.2: neither a backslash, which would make two values of it, nor control characters."""
+    request = Command(command_set.C_STORE_RQ, 1, command_set.NO_DATA_SET, "1.2", "1.3")
+    encoded = encode_response(request, 0xC000, error_comment="A\\B\r\n\x1b[0m\x7fÄ" + "x" * 80)
+    comment = decode_response(encoded).error_comment
+    assert comment == ("A?B???[0m??" + "x" * 80)[:64]
+
+
+@pytest.mark.parametrize("maximum", [0, 1, 7, 8, 16384])
+def test_empty_data_set_that_was_announced_is_sent(maximum: int) -> None:
+    """One PDV without data: a receiver waits for the last fragment."""
+    expected = rawdicom.p_data(rawdicom.pdv(3, rawdicom.LAST))
+    assert p_data_tf(3, b"", maximum, data_set=True) == expected

@@ -109,6 +109,23 @@ def test_further_bits_of_the_protocol_version_are_not_looked_at(intact: Gateway)
         assert peer.echo(3).status == 0
 
 
+@pytest.mark.parametrize("name", [b"1.2.840.10008.3.1.1.2", b"", None])
+def test_another_application_context_is_rejected(intact: Gateway, name: bytes | None) -> None:
+    log = Log(intact)
+    with RawPeer(intact.dicom_port) as peer:
+        with pytest.raises(Rejected) as caught:
+            peer.associate(CONTEXTS, application_context=name)
+        assert peer.ends() == []
+    assert caught.value == Rejected(1, 1, 2)
+    log.expect("WARNING", "calling=RAW", "association rejected", "application context")
+
+
+def test_padded_application_context_is_the_one_of_dicom(intact: Gateway) -> None:
+    with RawPeer(intact.dicom_port) as peer:
+        peer.associate(CONTEXTS, application_context=b"1.2.840.10008.3.1.1.1\0")
+        assert peer.echo(3).status == 0
+
+
 def test_unknown_items_of_the_user_information_are_ignored(intact: Gateway) -> None:
     with RawPeer(intact.dicom_port) as peer:
         window = b"\x53\0\0\4\0\0\0\0"  # asynchronous operations without limit

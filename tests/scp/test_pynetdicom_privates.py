@@ -166,7 +166,7 @@ def test_association_has_the_attributes_that_scp_uses(
     assert isinstance(getattr(association, attribute), kind), f"look at {ours}"
 
 
-@pytest.mark.parametrize("name", ["maximum_length", "ae_title", "address_info", "primitive", "supported_contexts"])
+@pytest.mark.parametrize("name", ["maximum_length", "ae_title", "address_info", "primitive"])
 def test_service_user_has_the_attributes_that_scp_sets(association: Association, name: str) -> None:
     assert hasattr(association.acceptor, name), f"look at {ASSOCIATION}"
 

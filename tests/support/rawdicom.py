@@ -129,9 +129,10 @@ def associate_rq(
     maximum_pdu_bytes: int = 16384,
     user_information: bytes = b"",
     protocol_version: int = 1,
+    application_context: bytes | None = _APPLICATION_CONTEXT,
 ) -> bytes:
-    """Encodes an A-ASSOCIATE-RQ (PS3.8 9.3.2); `user_information` are more sub-items of it."""
-    items = [_item(0x10, _APPLICATION_CONTEXT)]
+    """Encodes an A-ASSOCIATE-RQ (PS3.8 9.3.2); `user_information` are more sub-items of it. None: no such item."""
+    items = [] if application_context is None else [_item(0x10, application_context)]
     for context in contexts:
         syntaxes = b"".join(_item(0x40, syntax.encode("latin-1")) for syntax in context.transfer_syntaxes)
         abstract = _item(0x30, context.abstract_syntax.encode("latin-1"))
