@@ -13,11 +13,15 @@ import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from gateway import log
 from gateway.options import config
 from gateway.options.config import Configuration
+
+# What the supervisor asks each process again and again, and is answered by it.
+PING: Final = b'{"ping": 1}'
+PONG: Final = b'{"pong": 1}'
 
 
 @dataclass(frozen=True)
@@ -97,11 +101,30 @@ def begin(name: str) -> tuple[socket.socket, Settings, Configuration]:
     return control, settings, configuration
 
 
+def is_pinged(control: socket.socket) -> bool | None:
+    """Read what the supervisor says: True, and answered, for a ping; False for stop; None if it is dead."""
+    try:
+        packet = control.recv(16)
+        if packet == PING:
+            control.send(PONG)
+            return True
+    except OSError:  # dead, and had not read all that we said
+        return None
+    return False if packet else None
+
+
+def until_stopped(control: socket.socket) -> bool:
+    """Answer the supervisor's pings until it says stop, or is dead; return whether it says so."""
+    while said := is_pinged(control):
+        pass
+    return said is not None
+
+
 def end_with(control: socket.socket) -> None:
     """End the process when the supervisor says so, or is dead, whatever is being done."""
 
     def wait() -> None:
-        control.recv(16)
+        until_stopped(control)
         os._exit(0)
 
     threading.Thread(target=wait, daemon=True).start()

@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from gateway import waiting
 from gateway.log import get_logger
 from gateway.spool import ORTHANC, Delivery, destination_of
 
@@ -129,7 +130,7 @@ class _Barrier:
         deadline = time.monotonic() + timeout_s
         with contextlib.suppress(queue.Empty):
             while True:
-                answer = self.answers.get(timeout=max(0.0, deadline - time.monotonic()))
+                answer = waiting.get(self.answers, max(0.0, deadline - time.monotonic()))
                 if kind in answer:
                     return answer
         return None

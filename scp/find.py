@@ -1,7 +1,7 @@
 """The Query service class as SCP (PS3.4 C.4.1): from an identifier to its matches, one response for each.
 
 Responses go out as matches are found, at the speed at which the peer reads them. Before each write the peer is listened
-to.
+to, and while none are found (gateway.waiting).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from gateway.matching.answers import AnswerEncoder
 from gateway.matching.identifier import key_of, read_keys
 from gateway.matching.keys import InvalidQuery, Key
 from gateway.options.config import Configuration
+from gateway.waiting import Unwanted, listening
 from scp.command_set import Command, encode_response, p_data_tf
 from scp.questions import Asking, Question, QuestionOperation, level_of, question_of
 from scp.response_batch import ResponseBatch
@@ -102,9 +103,10 @@ class FindOperation(QuestionOperation):
         started = time.monotonic()
         said: Mapping[str, str] = {}
         try:
-            answers = self._answers(self._question)
-            said = answers.said
-            answer = self._send_matches(answers)
+            with listening(self._listen):
+                answers = self._answers(self._question)
+                said = answers.said
+                answer = self._send_matches(answers)
         except InvalidQuery as error:
             status = Status.FIND_DOES_NOT_MATCH if error.mismatch else Status.FIND_UNABLE
             answer = Answer(status, str(error), error.tag)
@@ -120,6 +122,8 @@ class FindOperation(QuestionOperation):
             answer = Answer(Status.FIND_OUT_OF_RESOURCES, str(error))
         except TooBroad as error:
             answer = Answer(Status.FIND_OUT_OF_RESOURCES, f"the query matches too much: {error}")
+        except Unwanted:
+            answer = self._unwanted()
         if answer is None:
             return  # nobody is there any more
         self._end(answer, said, time.monotonic() - started)
@@ -137,17 +141,20 @@ class FindOperation(QuestionOperation):
                 break
             batch.add(command + p_data_tf(question.context_id, answer, size, data_set=True))
             if batch.is_due:
-                self._responses.listen()
-                if not self._responses.is_associated or self._cancelled:
-                    break
+                self._listen()
                 self._responses.send(batch.take())
-        self._responses.listen()
-        if not self._responses.is_associated:
-            return None
-        if self._cancelled:
-            batch.clear()
-            return _CANCELLED
+        self._listen()
         return end
+
+    def _listen(self) -> None:
+        """Raise Unwanted if the peer no longer wants to hear what matches."""
+        self._responses.listen()
+        if self._cancelled or not self._responses.is_associated:
+            raise Unwanted
+
+    def _unwanted(self) -> Answer | None:
+        self._batch.clear()
+        return _CANCELLED if self._responses.is_associated else None
 
     def _end(self, answer: Answer, said: Mapping[str, str], seconds: float) -> None:
         question = self._question

@@ -13,6 +13,7 @@ from gateway.dicom.transfer_syntaxes import UNCOMPRESSED
 from gateway.matching.keys import InvalidQuery
 from gateway.moves.interface import Acceptance, MoveDriver, MoveDrivers, MoveRequest, Outcome, SubOperation
 from gateway.options.config import Configuration
+from gateway.waiting import Unwanted, listening
 from scp.association_errors import AssociationError, ConnectionLost, ContextNotAccepted, DataSetUnavailable
 from scp.command_set import Command
 from scp.data_set_sources import Chunks
@@ -138,7 +139,11 @@ class GetOperation(QuestionOperation):
         service, responder, tally = self._service, self._responder, self._tally
         accepted = service.accepted(self._association)
         target = RequesterTarget(self._association, accepted, responder, tally, service.timeout_s)
-        driver = service.driver(request, target)
+        try:
+            with listening(self._listen):
+                driver = service.driver(request, target)
+        except Unwanted:
+            return CANCELLED if responder.is_associated else _LEFT
         try:
             tally.total = driver.size()
             while not tally.is_complete:
@@ -152,3 +157,8 @@ class GetOperation(QuestionOperation):
         finally:
             driver.free()
         return tally.answer()
+
+    def _listen(self) -> None:
+        self._responder.listen()
+        if self._cancelled or not self._responder.is_associated:
+            raise Unwanted

@@ -51,7 +51,10 @@ class Worker:
         """Serve until the supervisor says drain, or is gone."""
         self._tell({"ready": True})
         while True:
-            packet, fds, _flags, _address = socket.recv_fds(self._control, MAXIMUM_MESSAGE_BYTES, 1)
+            try:
+                packet, fds, _flags, _address = socket.recv_fds(self._control, MAXIMUM_MESSAGE_BYTES, 1)
+            except OSError:  # the supervisor is dead, and had not read all that we said
+                os._exit(1)
             if not packet:
                 os._exit(1)
             message = json.loads(packet)

@@ -40,6 +40,10 @@ Send = Callable[[Transaction, Mapping[str, FailureReason]], str]
 """Sends a report with these failures, which are in the store; returns how it went, for a person. Raises NotReported."""
 
 
+# More than what synchronised clocks are corrected by.
+CLOCK_STEP_NS: Final = 10 * SECOND_NS
+
+
 @dataclass(frozen=True)
 class Policy:
     """How long is waited for what, in seconds."""
@@ -91,7 +95,7 @@ class Reporter:
         self._working: dict[int, str] = {}
         # Requesters that did not take their last report.
         self._failing: set[str] = set()
-        self._purge_at = 0
+        self._purge_at = self._seen_at = 0
         self._log = get_logger()
 
     def poke(self) -> None:
@@ -126,6 +130,9 @@ class Reporter:
     def step(self) -> list[threading.Thread]:
         """Begin what is due; return the threads that work on it. Raises DatabaseError."""
         now = self._clock()
+        if now < self._seen_at - CLOCK_STEP_NS:
+            self._follow_clock(now)
+        self._seen_at = now
         if now >= self._purge_at:
             self._purge(now)
         begun = []
@@ -136,6 +143,13 @@ class Reporter:
             thread.start()
             begun.append(thread)
         return begun
+
+    def _follow_clock(self, now: int) -> None:
+        """The system's clock was set back: what was due in moments must not wait until it is as late as it was."""
+        self._log.warning("the clock was set back; all commitments are due")
+        with self._books.write(lock=store.LOCK) as connection:
+            store.take_over(connection, self._gateway, now + store.RESPONSE_TIME_NS)
+        self._purge_at = 0
 
     def _purge(self, now: int) -> None:
         self._purge_at = now + int(PURGE_INTERVAL_S * SECOND_NS)
@@ -221,7 +235,7 @@ class Reporter:
     def _failures(self, transaction: Transaction) -> Mapping[str, FailureReason] | None:
         """What is to be reported as failed; None when that cannot be said yet, and the transaction is due again."""
         now = self._clock()
-        if transaction.verified_at is not None and now - transaction.verified_at < RESULT_VALID_S * SECOND_NS:
+        if transaction.verified_at is not None and abs(now - transaction.verified_at) < RESULT_VALID_S * SECOND_NS:
             return transaction.failures
         failures = self._examine(transaction, now)
         if failures is not None:
@@ -234,7 +248,9 @@ class Reporter:
         uids = [one.sop_instance_uid for one in references]
         if transaction.is_duplicate:
             return dict.fromkeys(uids, FailureReason.DUPLICATE_TRANSACTION_UID)
-        is_final = now >= transaction.received_at + self._policy.grace_period_s * SECOND_NS
+        waited = now - transaction.received_at
+        # since before it was received: the clock was set back, and nobody knows how long
+        is_final = waited < -CLOCK_STEP_NS or waited >= self._policy.grace_period_s * SECOND_NS
         try:
             findings = self._keeper(transaction).examine(references, is_final=is_final)
         except ArchiveUnavailable as error:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+from gateway import waiting
 from gateway.database import Database
 from gateway.matching.answers import private_creators
 from gateway.matching.attributes import Attributes, is_private_creator
@@ -91,6 +92,7 @@ class WorklistQuery:
         `taken` is told of each when the caller is done with it.
         """
         for item in candidates(database, self.selection):
+            waiting.listen()
             if self.matches(item):
                 yield self.response(item)
                 if taken is not None:

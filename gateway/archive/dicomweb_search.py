@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Final
 
+from gateway import waiting
 from gateway.archive.dicomweb_query import QueryPlan, Search, is_path_segment, loosened, patient_of
 from gateway.archive.interface import SERIES_INSTANCE_UID, STUDY_INSTANCE_UID, Level, Query
 from gateway.dicomweb.errors import HttpStatusError
@@ -37,6 +38,7 @@ class DicomWebSearch:
             return
         seen: set[tuple[str, ...]] = set()
         for attributes in self._found(plan):
+            waiting.listen()
             if not plan.matches(attributes):
                 continue
             identity = patient_of(attributes) if plan.level is Level.PATIENT else _identity(plan, attributes)

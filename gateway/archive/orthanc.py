@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO, Literal
 
+from gateway import waiting
 from gateway.archive.barrier import QueryBarrier
 from gateway.archive.http_connection import Address
 from gateway.archive.index.query_index import QueryIndex
@@ -184,7 +185,7 @@ class OrthancArchive:
             following = self._executor.submit(next, pages, None) if not page.is_last else None
             for _resource, attributes in _matches(plan.file, found):
                 yield attributes
-            page = following.result() if following is not None else None
+            page = waiting.result(following) if following is not None else None
 
 
 def _matches(matcher: Matcher, found: Found) -> Found:

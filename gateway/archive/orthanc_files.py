@@ -12,6 +12,7 @@ from collections import defaultdict
 from concurrent.futures import Executor
 from typing import Any, Final, NamedTuple
 
+from gateway import waiting
 from gateway.archive.interface import Level, TooBroad
 from gateway.archive.orthanc_related import Found
 from gateway.archive.orthanc_resources import OrthancResources, short
@@ -88,8 +89,8 @@ class StoredFiles:
             answer = self._rest.get(f"/instances/{identifier}/tags{self._arguments}") if identifier else None
             return self._wanted(answer or {})
 
-        stored = self._executor.map(read, [identifier for identifier, _attributes in images])
-        self._add_stored(images, list(stored))
+        identifiers = [identifier for identifier, _attributes in images]
+        self._add_stored(images, waiting.results(self._executor, read, identifiers))
 
     def _add_stored(self, images: list[tuple[str, Attributes]], stored: list[_Stored]) -> None:
         def read(place: tuple[Attributes, int, str, str]) -> None:
@@ -101,7 +102,7 @@ class StoredFiles:
             attributes.update(one.attributes)
             for tag, (vr, name) in one.binary.items():
                 places.append((attributes, tag, vr, f"/instances/{identifier}/content/{name.replace(',', '-')}"))
-        list(self._executor.map(read, places))
+        waiting.results(self._executor, read, places)
 
     def _read_binary(self, uri: str) -> str:
         """Bytes, as Latin-1."""

@@ -65,5 +65,5 @@ class OrthancRest:
             raise ArchiveUnavailable(f"Orthanc answers HTTP {response.status} to {uri}")
         try:
             return json.loads(body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ArchiveUnavailable(f"Orthanc's answer to {uri} is no JSON") from error

@@ -22,6 +22,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.response import BaseHTTPResponse
 
+from gateway import waiting
 from gateway.dicomweb.connections import pool_of, request_target, tls_context
 from gateway.dicomweb.credentials import credentials_of
 from gateway.dicomweb.errors import BadAnswer, HttpStatusError, ServerUnreachable
@@ -199,7 +200,7 @@ class DicomWebClient:
                     return response
                 delay_s = retry_after_s(response.headers.get("Retry-After"), _delay_s(attempt))
                 _leave(response)
-            self._closed.wait(delay_s)
+            waiting.pause(self._closed, delay_s)
         raise ServerUnreachable(f"no answer to {request.what}")
 
     def _send_authorized(self, request: Request) -> BaseHTTPResponse:

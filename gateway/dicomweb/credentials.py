@@ -138,7 +138,7 @@ class _ClientCredentials:
             raise ServerUnreachable(f"no token from {self._url}: {error}") from error
         try:
             answer = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         if status != 200:
             raise ServerUnreachable(f"no token from {self._url}: HTTP {status}{_error_of(answer)}")
@@ -151,7 +151,7 @@ class _ClientCredentials:
 def _life(expires_in: Any) -> float:
     try:
         life_s = float(expires_in)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return DEFAULT_LIFE_S
     if not 0 < life_s < float("inf"):
         return DEFAULT_LIFE_S

@@ -13,6 +13,8 @@ from typing import Any
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from gateway import waiting
+
 
 class _Reader(io.RawIOBase):
     """What comes from a socket, until a deadline. Used by one thread."""
@@ -34,6 +36,10 @@ class _Reader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         if self._timeout_s is not None:
+            left_s = self._deadline - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError("no answer in time")
+            waiting.until_readable(self._connection, left_s)
             left_s = self._deadline - time.monotonic()
             if left_s <= 0:
                 raise TimeoutError("no answer in time")

@@ -91,6 +91,8 @@ def _parse(text: str) -> tuple[list[Attributes], str]:
             found.append(attributes_of(value))
         except json.JSONDecodeError:
             return found, text[start:]
+        except ValueError as error:  # Python does not read numbers of more than 4300 digits
+            raise BadAnswer("a number of too many digits") from error
         except RecursionError as error:
             raise BadAnswer("a data set that is nested too deeply") from error
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.child import Settings, begin, end_by_errors
+from gateway.child import Settings, begin, end_by_errors, until_stopped
 from gateway.deliveries import MAXIMUM_MESSAGE_BYTES, SOCKET_NAME, Result, Wanted
 from gateway.forwarding.barriers import Barriers
 from gateway.forwarding.endpoint import endpoint
@@ -167,7 +167,7 @@ def main() -> None:
         where = endpoint(settings, configuration)
         refresh = ModalitiesRefresh(configuration, where, in_orthanc=settings.in_orthanc)
         threading.Thread(target=refresh.run, daemon=True).start()
-    if not control.recv(1):
+    if not until_stopped(control):
         os._exit(1)
     kept.stop()
     for one in running.values():

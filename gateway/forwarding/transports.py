@@ -18,6 +18,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
+from gateway.forwarding.connections import OrthancPool, OrthancTlsPool
 from gateway.forwarding.verdicts import Reply, error_code
 
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -87,7 +88,8 @@ class HttpTransport:
                 "ca_certs": endpoint.ca_file or certifi.where(),
                 "assert_hostname": None if endpoint.check_hostname else False,
             }
-        self._pool = urllib3.connection_from_url(endpoint.url, **options)
+        pool = OrthancTlsPool if url.scheme == "https" else OrthancPool
+        self._pool = pool(url.host or "", url.port, **options)
 
     @property
     def authorization(self) -> str | None:

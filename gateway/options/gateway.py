@@ -24,7 +24,17 @@ MoveDriverName = Annotated[str, Field(pattern=r"^[^:]+:[A-Za-z_][A-Za-z0-9_]*$")
 
 
 def _check_database(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value().startswith("postgresql+psycopg://"):
+    # Imported here: who needs no database does not pay for it with time and memory.
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    url = value.get_secret_value()
+    try:
+        # what is wrong with it may be said in the words of its password
+        is_usable = url.startswith("postgresql+psycopg://") and bool(make_url(url))
+    except (ArgumentError, ValueError):
+        is_usable = False
+    if not is_usable:
         raise ValueError("expected postgresql+psycopg://USER:PASSWORD@HOST/DATABASE")
     return value
 

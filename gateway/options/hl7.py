@@ -32,6 +32,8 @@ class Hl7Section(OrderSection):
     # A night without orders is no reason to close a connection: dead peers are found by TCP's keepalive.
     idle_timeout: Annotated[float, Field(gt=0, le=30 * 24 * 3600)] = 24 * 3600.0
     maximum_connections: Annotated[int, Field(ge=1, le=500)] = 100
+    # docs/configuration.md says why; 0: no limit but the one above.
+    maximum_connections_per_peer: Annotated[int, Field(ge=0, le=500)] = 50
     default_character_set: Annotated[str, AfterValidator(_known_character_set)] = "8859/1"
     # Days.
     retention: Annotated[int, Field(ge=1, le=3650)] = 30

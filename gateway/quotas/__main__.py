@@ -5,12 +5,12 @@ socket, or its end, means stop: what is in the books is safe at any time.
 """
 
 import os
+import select
 import socket
-import time
 from typing import Final
 
 from gateway import database
-from gateway.child import begin, end_by_errors
+from gateway.child import begin, end_by_errors, is_pinged
 from gateway.forwarding.endpoint import endpoint
 from gateway.forwarding.transports import HttpTransport
 from gateway.log import get_logger
@@ -39,14 +39,19 @@ def main() -> None:
     books = database.connect(configuration)
     gateway = gateway_identity(configuration.state_directory)
     ledger = Ledger(books, counting_rules(configuration, gateway), gateway)
-    holders = _open(ledger)
+    holders = _open(ledger, control)
     spool = Spool(configuration.state_directory)
     transport = HttpTransport(endpoint(settings, configuration)) if configuration.has_orthanc else None
     has_servers = bool(configuration.dicom_web_servers)
     auditor = Auditor(ledger, Holdings(books, ledger), spool, transport, has_servers=has_servers)
     elsewhere = None if books.is_sqlite else lambda: Elsewhere(books, gateway)
     keeper = Keeper(ledger, spool, auditor, configuration.state_directory / SOCKET_NAME, elsewhere)
-    keeper.watch(control, lambda: os._exit(0))
+
+    def on_control() -> None:
+        if not is_pinged(control):
+            os._exit(0)
+
+    keeper.watch(control, on_control)
     if settings.changes_fd is not None:
         changes = socket.socket(fileno=settings.changes_fd)
         keeper.watch(changes, lambda: auditor.deleted(changes.recv(MAXIMUM_PACKET_BYTES).decode().split()))
@@ -55,7 +60,7 @@ def main() -> None:
     keeper.run()
 
 
-def _open(ledger: Ledger) -> set[str]:
+def _open(ledger: Ledger, control: socket.socket) -> set[str]:
     """Open the books and return who has leases. A database that is away is waited for: it was there at the start."""
     complained = False
     while True:
@@ -68,7 +73,8 @@ def _open(ledger: Ledger) -> set[str]:
             if not complained:
                 get_logger().error("the quotas' database fails; it is tried again", reason=str(error))
             complained = True
-            time.sleep(DATABASE_RETRY_S)
+            if select.select([control], [], [], DATABASE_RETRY_S)[0] and not is_pinged(control):
+                os._exit(0)
 
 
 def _warm_up(ledger: Ledger) -> None:

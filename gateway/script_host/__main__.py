@@ -14,7 +14,7 @@ import time
 from functools import partial
 from typing import Final
 
-from gateway.child import begin
+from gateway.child import begin, until_stopped
 from gateway.dicom.character_sets import of_orthanc
 from gateway.log import get_logger
 from gateway.script_host import output
@@ -96,7 +96,7 @@ def _outlive_signals() -> None:
 
 
 def _stop_when_told(control: socket.socket, followers: list[ChangeFollower]) -> None:
-    if control.recv(16):  # else the supervisor is dead
+    if until_stopped(control):  # else the supervisor is dead
         for follower in followers:
             follower.stop()
     os._exit(0)

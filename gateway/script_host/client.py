@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from gateway import waiting
 from gateway.log import get_logger
 from gateway.options.script import ScriptOptions
 from gateway.script_host.kinds import Kind
@@ -64,8 +65,8 @@ class ScriptClient:
         return Call(self, kind, time.monotonic() + kind.limit_s(self.options))
 
     def _wait_for_kinds(self, limit_s: float) -> frozenset[Kind]:
+        waiting.wait_for(self._changed, lambda: self._kinds is not None or bool(self._failure), limit_s)
         with self._changed:
-            self._changed.wait_for(lambda: self._kinds is not None or self._failure, limit_s)
             if self._failure:
                 raise ScriptUnavailable(self._failure)
             if self._kinds is None:
@@ -76,8 +77,8 @@ class ScriptClient:
         """A connection for calls; a host that is not there is waited for. Raises ScriptUnavailable."""
         until = min(deadline, time.monotonic() + HOST_WAIT_S)
         while True:
+            waiting.wait_for(self._changed, lambda: self._is_connected, max(0.0, until - time.monotonic()))
             with self._changed:
-                self._changed.wait_for(lambda: self._is_connected, max(0.0, until - time.monotonic()))
                 if not self._is_connected:
                     raise ScriptUnavailable(self._failure or "the script is not running: it is started again")
                 if self._idle:
@@ -214,6 +215,7 @@ class Call:
             raise self._too_late() from error
 
     def _receive(self) -> Packet:
+        waiting.until_readable(self._connection, self._remaining_s())
         self._connection.settimeout(self._remaining_s())
         try:
             return receive(self._connection)

@@ -17,6 +17,10 @@ LAST_RESTART_DELAY_S: Final = 30.0
 # A process that lived so long starts again without delay.
 HEALTHY_LIFE_S: Final = 60.0
 
+PING_INTERVAL_S: Final = 5.0
+# Who is silent for so long is stuck; nothing that a process does keeps the thread that answers for so long.
+PING_TIMEOUT_S: Final = 30.0
+
 
 @dataclass(eq=False)
 class Process:
@@ -39,7 +43,9 @@ class Process:
     failures: int = 0
     started_at: float = 0.0
     restart_at: float | None = None
-    unanswered_pings: int = 0
+    # Pings since it last said anything; not the time, which also goes by while all of us are stopped (docker pause).
+    unanswered: int = 0
+    ping_timeout_s: float = PING_TIMEOUT_S
 
     def start(self, settings: Settings) -> tuple[int, socket.socket]:
         """Start it anew; return what is readable when it has ended, and when it says something. Raises OSError."""
@@ -55,7 +61,7 @@ class Process:
         self.control = ours
         self.ready, self.restart_at = False, None
         self.started_at = time.monotonic()
-        self.unanswered_pings = 0
+        self.unanswered = 0
         get_logger().debug("started", name=self.name, pid=self.popen.pid)
         return self.pidfd, self.control
 
@@ -75,6 +81,14 @@ class Process:
         delay = min(LAST_RESTART_DELAY_S, FIRST_RESTART_DELAY_S * 2.0 ** min(self.failures - 1, 30))
         self.restart_at = time.monotonic() + delay
         return delay
+
+    def ping(self) -> bool:
+        """Ask it whether it is alive; False if it has not said for too long."""
+        if self.unanswered * PING_INTERVAL_S >= self.ping_timeout_s:
+            return False
+        self.unanswered += 1
+        self.tell(child.PING, socket.MSG_DONTWAIT)
+        return True
 
     def tell(self, message: bytes, flags: int = 0) -> None:
         """Send a packet; whoever is gone or stuck does not get it."""

@@ -1,6 +1,6 @@
 """The supervisor: owns the listening socket, starts and replaces the processes, stops them in order.
 
-One thread, one selector. A worker that dies or does not answer is replaced; the forwarder likewise. Inside Orthanc the
+One thread, one selector. A process that dies or does not answer is replaced. Inside Orthanc the
 glue holds the other end of the control socket: when it closes, Orthanc is dead and everything ends at once.
 """
 
@@ -23,17 +23,12 @@ from gateway.spool import Spool, SpoolError, state_directory_lock
 from gateway.supervisor.dicom_port import DicomPort
 from gateway.supervisor.listening import open_listener
 from gateway.supervisor.preparation import migrate, recover
-from gateway.supervisor.process import Process
+from gateway.supervisor.process import PING_INTERVAL_S, Process
 from gateway.supervisor.services import services, workers
 
 MAXIMUM_MESSAGE_BYTES: Final = 4096
 # What a service is told; each ends in its own way.
 STOP: Final = b"stop"
-
-PING_INTERVAL_S: Final = 5.0
-# A worker whose main thread answers none of so many is stuck. Counted, not timed: when all of the gateway was paused
-# (docker pause, a snapshot of its virtual machine) nobody was silent.
-MAXIMUM_UNANSWERED_PINGS: Final = 6
 
 WORKER_END_GRACE_S: Final = 5.0
 SERVICE_END_GRACE_S: Final = 12.0
@@ -146,10 +141,9 @@ class Supervisor:
             self._log.error("cannot start a process", name=process.name, reason=str(error), delay=delay)
             return
         self._selector.register(end, selectors.EVENT_READ, lambda: self._on_exit(process))
-        if process in self._workers:  # services say nothing
-            self._selector.register(control, selectors.EVENT_READ, lambda: self._on_worker(process))
+        self._selector.register(control, selectors.EVENT_READ, lambda: self._on_message(process))
 
-    def _on_worker(self, process: Process) -> None:
+    def _on_message(self, process: Process) -> None:
         if process.control is None:
             return
         try:
@@ -165,12 +159,11 @@ class Supervisor:
         elif "ready" in message:
             process.ready = True
             self._accept_while_served()
-        process.unanswered_pings = 0
+        process.unanswered = 0
 
     def _drop_control(self, process: Process) -> None:
         if process.control is not None:
-            with contextlib.suppress(KeyError):  # that of a service is not registered
-                self._selector.unregister(process.control)
+            self._selector.unregister(process.control)
             process.control.close()
             process.control = None
             process.ready = False
@@ -214,15 +207,12 @@ class Supervisor:
         self._accepting = wanted
 
     def _ping(self) -> None:
-        for worker in self._workers:
-            if worker.control is None or worker.popen is None:
+        for process in self._processes:
+            if process.control is None or process.popen is None:
                 continue
-            if worker.unanswered_pings >= MAXIMUM_UNANSWERED_PINGS:
-                self._log.error("process does not answer and is killed", name=worker.name)
-                worker.popen.kill()
-                continue
-            worker.unanswered_pings += 1
-            worker.tell(b'{"ping": 1}', socket.MSG_DONTWAIT)
+            if not process.ping():
+                self._log.error("process does not answer and is killed", name=process.name)
+                process.popen.kill()
 
     def _stop(self) -> None:
         """Stop listening, let associations finish, abort the rest, let the forwarder finish what it sends."""

@@ -359,3 +359,14 @@ def test_database_that_fails_is_waited_for(bench: Bench, monkeypatch: pytest.Mon
     bench.step()
     assert bench.reports == [("1.2.1", {})]
     assert bench.transaction(number).state is State.REPORTED
+
+
+def test_a_clock_that_is_set_back_by_a_day_delays_nothing_by_a_day(bench: Bench) -> None:
+    bench.now = 100_000 * SECOND
+    bench.ask("1.2.1", ["1.2.3"])
+    assert bench.step(2) == 1  # not there yet: it is looked for again
+    bench.shelf.there = {"1.2.3"}
+    bench.now -= 86_400 * SECOND
+    bench.step()
+    assert bench.step(2) == 1
+    assert bench.reports == [("1.2.1", {})]

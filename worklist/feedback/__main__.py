@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 from gateway import database
-from gateway.child import begin
+from gateway.child import begin, until_stopped
 from gateway.database import Database, DatabaseError
 from gateway.log import get_logger
 from gateway.options.config import Configuration
@@ -57,7 +57,7 @@ def main() -> None:
     threads.append(threading.Thread(target=_keep_house, args=(books, identity, section, stopping), daemon=True))
     for thread in threads:
         thread.start()
-    control.recv(16)
+    until_stopped(control)
     stopping.set()
     deadline = time.monotonic() + STOP_TIMEOUT_S
     for thread in threads:

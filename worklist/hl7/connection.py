@@ -45,7 +45,7 @@ class Connection:
         log: Any,
     ) -> None:
         self._transport = transport
-        self._peer = peer
+        self.peer = peer
         self._inbox = inbox
         self._section = section
         self._context = context
@@ -72,14 +72,14 @@ class Connection:
             while self._serve_one():
                 pass
         except _Closed as closed:
-            self._log.warning("connection closed", peer=self._peer, reason=str(closed))
+            self._log.warning("connection closed", peer=self.peer, reason=str(closed))
         except ssl.SSLError as error:
             # OpenSSL's words for it, WRONG_VERSION_NUMBER, are what people search for.
-            self._log.warning("TLS fails", peer=self._peer, reason=error.reason or str(error))
+            self._log.warning("TLS fails", peer=self.peer, reason=error.reason or str(error))
         except OSError as error:
-            self._log.warning("connection lost", peer=self._peer, reason=error.strerror or str(error))
+            self._log.warning("connection lost", peer=self.peer, reason=error.strerror or str(error))
         except Exception as error:  # noqa: BLE001  the connection's outermost boundary: others go on
-            self._log.error("connection closed by an error of our own", peer=self._peer, **trace(error))
+            self._log.error("connection closed by an error of our own", peer=self.peer, **trace(error))
         finally:
             with self._lock, contextlib.suppress(OSError):
                 self._transport.close()
@@ -109,8 +109,8 @@ class Connection:
             return False
         began = time.monotonic()
         if frame.replaces_unfinished:
-            self._log.warning("a message was begun anew without having ended", peer=self._peer)
-        future = self._inbox.deliver(Delivery(frame, self._peer, time.time_ns()))
+            self._log.warning("a message was begun anew without having ended", peer=self.peer)
+        future = self._inbox.deliver(Delivery(frame, self.peer, time.time_ns()))
         try:
             answer = future.result(ANSWER_TIMEOUT_S)
         except TimeoutError:
@@ -172,7 +172,7 @@ class Connection:
 
     def _tell(self, answer: Answer, seconds: float) -> None:
         header, outcome = answer.header, answer.outcome
-        keys: dict[str, Any] = {"peer": self._peer}
+        keys: dict[str, Any] = {"peer": self.peer}
         if header is not None:
             sender = "|".join(part for part in (header.sending_application, header.sending_facility) if part)
             keys |= {"sender": sender, "type": header.type_and_event, "control_id": header.control_id}

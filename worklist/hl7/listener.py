@@ -7,6 +7,7 @@ import time
 from typing import Any, Final
 
 from gateway.access.peers import AddressFilter, plain_address
+from gateway.child import is_pinged
 from gateway.options.hl7 import Hl7Section
 from gateway.repeated_lines import RepeatedLines
 from gateway.tls.context import TlsContexts, TlsError
@@ -37,14 +38,17 @@ class Listener:
         self._open: dict[Connection, threading.Thread] = {}
 
     def run(self, control: socket.socket) -> None:
-        """Serve until something arrives on `control`, or it ends; then drain."""
+        """Serve until the supervisor says stop on `control`, or is dead; then drain."""
         self._inbox.start()
         encryption = {} if self._tls is None else {"tls": True}
         self._log.info("listening for HL7", host=self._section.host, port=self._section.port, **encryption)
         with selectors.DefaultSelector() as selector:
             selector.register(self._port, selectors.EVENT_READ)
             selector.register(control, selectors.EVENT_READ)
-            while not any(key.fileobj is control for key, _events in selector.select(SUMMARY_INTERVAL_S)):
+            while True:
+                events = selector.select(SUMMARY_INTERVAL_S)
+                if any(key.fileobj is control for key, _events in events) and not is_pinged(control):
+                    break
                 self._accept()
                 self._lines.summarise()
         self._drain()
@@ -87,10 +91,13 @@ class Listener:
         """Why this peer may not connect now, and the option that says so."""
         if not self._filter.allows(peer):
             return "its address is not allowed", "AllowedHosts"
-        maximum = self._section.maximum_connections
+        maximum, maximum_per_peer = self._section.maximum_connections, self._section.maximum_connections_per_peer
         with self._lock:
             if len(self._open) >= maximum:
                 return f"{maximum} connections are open", "MaximumConnections"
+            of_peer = sum(connection.peer == peer for connection in self._open)
+        if maximum_per_peer and of_peer >= maximum_per_peer:
+            return f"{maximum_per_peer} connections of this address are open", "MaximumConnectionsPerPeer"
         return None
 
     def _serve(self, connection: Connection) -> None:

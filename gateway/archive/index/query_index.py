@@ -265,7 +265,8 @@ class QueryIndex:
 def _is_due(filled: Filled | None) -> bool:
     if filled is None or not filled.is_certain:
         return True
-    return filled.at + max(LEAST_AGE_S, filled.seconds / AGE_SHARE) < time.time()
+    # less than nothing: the clock was set back
+    return not 0 <= time.time() - filled.at <= max(LEAST_AGE_S, filled.seconds / AGE_SHARE)
 
 
 def _located(narrowing: Narrowing, found: list[Any]) -> Candidates | None:

@@ -277,7 +277,9 @@ def test_tokens_are_fetched_once_and_renewed_once_when_refused(monkeypatch: pyte
         assert not header(order, "Authorization")
 
 
-@pytest.mark.parametrize(("told", "life_s"), [(3600, 3540), (10, 8), ("300", 240), (None, 300), (-1, 300), ("x", 300)])
+@pytest.mark.parametrize(
+    ("told", "life_s"), [(3600, 3540), (10, 8), ("300", 240), (None, 300), (-1, 300), ("x", 300), (10**400, 300)]
+)
 def test_tokens_are_renewed_before_they_expire(told: Any, life_s: float) -> None:
     assert credentials._life(told) == life_s
 
@@ -288,6 +290,7 @@ def test_tokens_are_renewed_before_they_expire(told: Any, life_s: float) -> None
         answer(b'{"error": "invalid_client"}', "401 Unauthorized"),
         answer(b"{}"),
         answer(b"<html>"),
+        answer(b"[" * 1_000_000),
         answer(b'{"access_token": "a\\nb"}'),
     ],
 )

@@ -77,9 +77,10 @@ def test_data_sets_are_the_same_wherever_the_answer_is_cut(sizes: list[int]) -> 
         b"<html>",
         b'[{"00100020": {"vr": "LO", "Va',
         b'[{"00100020": {"vr": "SQ", "Value": ' + b"[" * 100_000,
+        b'[{"00100020": {"vr": "IS", "Value": [' + b"9" * 5000 + b"]}}]",
         b'[{"00100020": "' + b"x" * MAXIMUM_DATA_SET_CHARACTERS,
     ],
-    ids=["a page", "cut off", "nested", "large"],
+    ids=["a page", "cut off", "nested", "digits", "large"],
 )
 def test_what_is_no_answer_is_an_error(body: bytes) -> None:
     with pytest.raises(BadAnswer):

@@ -283,3 +283,10 @@ def test_transfer_syntax_options_reach_the_list() -> None:
     assert parse({"AcceptedTransferSyntaxes": []}, BASE).transfer_syntaxes == ()
     without = parse({"RleTransferSyntaxAccepted": False}, BASE)
     assert "1.2.840.10008.1.2.5" not in without.transfer_syntaxes
+
+
+@pytest.mark.parametrize("rest", ["u:s3cret@host:port/db", "u:s3cret", "u:s3cret@[::1/db"])
+def test_the_address_of_a_database_that_cannot_be_read_is_not_told_in_the_words_of_its_password(rest: str) -> None:
+    with pytest.raises(ConfigurationError, match="expected postgresql") as caught:
+        parse({"DicomGateway": {"Database": f"postgresql+psycopg://{rest}"}}, Path("/"), in_orthanc=False)
+    assert "s3cret" not in str(caught.value)

@@ -1,8 +1,10 @@
 """Senders on real sockets: what they send is acted on once, kept, and acknowledged."""
 
 import asyncio
+import socket
 import sqlite3
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import hl7
@@ -358,6 +360,19 @@ def test_more_connections_than_allowed_are_closed(make_listener: MakeListener) -
         line = listener.wait_for("connection refused")
         assert line["option"] == "DicomGateway.Hl7.MaximumConnections"
     wait_until(lambda: answers(listener.port), 20, "no place becomes free")
+
+
+def test_one_address_does_not_take_the_place_of_all_others(make_listener: MakeListener) -> None:
+    listener = make_listener(MaximumConnections=4, MaximumConnectionsPerPeer=3)
+    with ExitStack() as halves:
+        for _ in range(4):
+            other = ("127.0.0.2", 0)
+            half = halves.enter_context(socket.create_connection(("127.0.0.1", listener.port), 20, other))
+            half.sendall(VT + b"MSH|")
+        line = listener.wait_for("connection refused")
+        assert (line["peer"], line["option"]) == ("127.0.0.2", "DicomGateway.Hl7.MaximumConnectionsPerPeer")
+        with Sender(listener.port) as sender:
+            assert code_of(sender.ask(order("1"))) == "AA"
 
 
 def answers(port: int) -> bool:
