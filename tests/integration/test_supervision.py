@@ -11,8 +11,8 @@ import pytest
 
 from gateway.child import Settings
 from gateway.spool import Spool
-from gateway.supervisor.process import Process
-from gateway.supervisor.supervisor import MAXIMUM_UNANSWERED_PINGS, Supervisor
+from gateway.supervisor.process import PING_INTERVAL_S, PING_TIMEOUT_S, Process
+from gateway.supervisor.supervisor import Supervisor
 from tests.conftest import MakeGateway
 from tests.integration.gateways import FORWARDER, process_of, processes_of
 from tests.support.ports import free_port
@@ -71,10 +71,10 @@ def test_worker_that_answers_no_ping_is_killed_and_one_that_was_paused_is_not(su
     stuck, paused = supervisor._workers
     for worker in (stuck, paused):
         os.kill(pid_of(worker), signal.SIGSTOP)
-    for _ in range(MAXIMUM_UNANSWERED_PINGS):
+    for _ in range(int(PING_TIMEOUT_S / PING_INTERVAL_S)):
         supervisor._ping()
     os.kill(pid_of(paused), signal.SIGCONT)
-    take_steps(supervisor, lambda: paused.unanswered_pings == 0)
+    take_steps(supervisor, lambda: paused.unanswered == 0)
     first = pid_of(stuck)
     supervisor._ping()
     take_steps(supervisor, lambda: stuck.restart_at is not None)
