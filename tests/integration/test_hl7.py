@@ -22,7 +22,7 @@ from tests.support.standalone import Gateway
 pytestmark = pytest.mark.integration
 
 LISTENER = "worklist.hl7"
-# No listener acts on them.
+# No listener acts on them, and this one says so.
 UNKNOWN = "ZZZ^Z99"
 
 
@@ -43,7 +43,7 @@ def hl7_port(gateway: Gateway) -> int:
 
 @pytest.fixture
 def gateway(make_gateway: MakeGateway) -> Gateway:
-    made = make_gateway(DicomGateway={"Workers": 1, "Hl7": {"Port": free_port()}})
+    made = make_gateway(DicomGateway={"Workers": 1, "Hl7": {"Port": free_port(), "OtherMessages": "Reject"}})
     made.start()
     return made
 
