@@ -101,7 +101,7 @@ orthanc.RegisterIncomingCStoreInstanceFilter(Filter)
         bad = executor.submit(statuses, gateway, ["1.2.1"], calling="BAD")
         wait_until(full.exists, TIMEOUT_S, "there are ever more descriptors")
         good = executor.submit(statuses, gateway, ["1.2.2"], calling="GOOD")  # needs a connection of its own
-        wait_until(lambda: "it cannot take a call" in gateway.log_text(), TIMEOUT_S, "nobody calls")
+        wait_until(lambda: "is to be started again" in gateway.log_text(), TIMEOUT_S, "nobody calls")
         go.touch()
         assert (bad.result(), good.result()) == ([0], [0])
     wait_until(lambda: process_of(gateway, SCRIPT) != before, TIMEOUT_S, "the script was not started again")
