@@ -118,7 +118,9 @@ class Turns:
     def end_soon(self, reason: str) -> None:
         """End the process, to be started again, as soon as no conversation is under way."""
         with self._guard:
-            self._is_to_end = self._is_to_end or reason
+            is_new, self._is_to_end = not self._is_to_end, self._is_to_end or reason
+        if is_new:
+            self._log.warning("the script is to be started again when its calls are over", reason=reason)
         self._end_if_idle()
 
     def log_failure(self, kind: Kind, error: BaseException) -> None:
