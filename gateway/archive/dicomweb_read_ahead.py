@@ -5,15 +5,15 @@ What an answer lacks, or what it breaks off before, is asked for alone, so that 
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Final
 
 from gateway.archive.dicomweb_download import REFUSED_TRANSFER_SYNTAX, Download, data_set, read_start
 from gateway.archive.dicomweb_errors import meaning
 from gateway.archive.dicomweb_listing import DicomWebInstance
+from gateway.archive.fetching import Fetching
 from gateway.archive.interface import (
     AccessDenied,
     ArchiveUnavailable,
@@ -56,35 +56,17 @@ class _Order:
     came: int = field(default=0)
 
 
-class DicomWebReadAhead:
+class DicomWebReadAhead(Fetching):
     """A ReadAhead (gateway.archive.interface), in the order in which the server sends."""
 
     def __init__(self, client: DicomWebClient, wanted: Iterable[Wanted]) -> None:
+        super().__init__()
         self._client = client
         self._orders: deque[_Order] = deque(_orders(wanted))
         self._failed: deque[Fetched] = deque()
         # Why nothing more is asked for.
         self._given_up: ArchiveUnavailable | None = None
         self._failures = 0
-        self._in_use = threading.Lock()
-        self._closed = threading.Event()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Fetched:
-        with self._in_use:
-            fetched = None if self._closed.is_set() else self._fetch()
-        if fetched is None:
-            self.close()
-            raise StopIteration
-        return fetched
 
     def wait(self, seconds: float) -> bool:
         """See ReadAhead."""
@@ -108,7 +90,7 @@ class DicomWebReadAhead:
                 order.download.close()
         return order.download
 
-    def _fetch(self) -> Fetched | None:
+    def _fetch_next(self) -> Fetched | None:
         while not self._failed and self._orders:
             order = self._orders[0]
             if self._given_up is not None:

@@ -7,16 +7,16 @@ What the files say of themselves is checked. What is not as it should be is left
 from __future__ import annotations
 
 import struct
-import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, Self
+from typing import Final
 
 from gateway.archive.dicomweb_download import Download, data_set, read_start
 from gateway.archive.dicomweb_listing import DicomWebInstance
 from gateway.archive.dicomweb_query import is_path_segment
 from gateway.archive.dicomweb_read_ahead import START_BYTES
+from gateway.archive.fetching import Fetching
 from gateway.archive.interface import Fetched, SeriesCount
 from gateway.dicom.part10 import (
     MEDIA_STORAGE_SOP_CLASS_UID,
@@ -35,32 +35,13 @@ SEARCHED_BYTES: Final = (4 * 1024, 128 * 1024)
 _SERIES_INSTANCE_UID: Final = (0x0020, 0x000E)
 
 
-class SeriesStream:
+class SeriesStream(Fetching):
     """A ReadAhead (gateway.archive.interface) of what comes, for WholeSeries."""
 
     def __init__(self, client: DicomWebClient, series: Sequence[SeriesCount]) -> None:
-        self._client = client
+        super().__init__()
         samples = [one.sample for one in series]
         self._answers = deque(_Answer(client, one) for one in samples if isinstance(one, DicomWebInstance))
-        self._in_use = threading.Lock()
-        self._closed = threading.Event()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Fetched:
-        with self._in_use:
-            fetched = None if self._closed.is_set() else self._fetch()
-        if fetched is None:
-            self.close()
-            raise StopIteration
-        return fetched
 
     def wait(self, seconds: float) -> bool:
         """See ReadAhead."""
@@ -82,7 +63,7 @@ class SeriesStream:
             answer.close()
         return download
 
-    def _fetch(self) -> Fetched | None:
+    def _fetch_next(self) -> Fetched | None:
         while self._answers:
             answer = self._answers[0]
             download = self._begin(answer)

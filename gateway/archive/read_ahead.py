@@ -13,8 +13,9 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final
 
+from gateway.archive.fetching import Fetching
 from gateway.archive.http_connection import Address, BrokenConnection, HttpConnection, Receiver, UnusualAnswer
 from gateway.archive.interface import (
     ArchiveUnavailable,
@@ -67,11 +68,12 @@ class _Requested:
         return self.instance, self.transfer_syntax_uid
 
 
-class OrthancReadAhead:
+class OrthancReadAhead(Fetching):
     """A ReadAhead (gateway.archive.interface)."""
 
     def __init__(self, rest: OrthancRest, address: Address, slots: Slots, wanted: Iterable[Wanted]) -> None:
         """`rest`: for answers that HttpConnection does not read."""
+        super().__init__()
         self._rest = rest
         self._address = address
         self._slots = slots
@@ -89,29 +91,6 @@ class OrthancReadAhead:
         # Answers are unusual: they are read by urllib3, one after the other.
         self._is_unusual = False
         self._streamed = contextlib.ExitStack()
-        self._in_use = threading.Lock()
-        self._closed = threading.Event()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Fetched:
-        try:
-            with self._in_use:
-                fetched = None if self._closed.is_set() else self._fetch_next()
-        finally:
-            if self._closed.is_set():
-                self.close()
-        if fetched is None:
-            self.close()
-            raise StopIteration
-        return fetched
 
     def wait(self, seconds: float) -> bool:
         """See ReadAhead."""
