@@ -186,7 +186,7 @@ def test_changes_of_orthanc_are_told(scripted: Gateway, orthanc: Orthanc, folder
     wait_until(lambda: file.exists() and "ORTHANC_STARTED 4 " in file.read_text(), TIMEOUT_S, "no start")
     identifier = orthanc.post("/instances", Path(str(get_testdata_file("CT_small.dcm"))).read_bytes())["ID"]
     wait_until(lambda: f"NEW_INSTANCE 3 {identifier}" in file.read_text(), TIMEOUT_S, lambda: file.read_text())
-    assert "NEW_STUDY 1 " in file.read_text()
+    wait_until(lambda: "NEW_STUDY 1 " in file.read_text(), TIMEOUT_S, lambda: file.read_text())  # after its instance
 
 
 def test_find_callback_answers_in_the_place_of_the_archive(scripted: Gateway, calls: Any) -> None:
