@@ -90,20 +90,20 @@ def _studies(search: DicomWebSearch, selection: Selection) -> Iterator[str]:
     wanted = {tag: selection.identifiers[tag] for tag in tags if tag in selection.identifiers}
     keys = tuple(Key(tag, vr_of(tag), "\\".join(wanted.get(tag, ()))) for tag in tags)
     for attributes in search.matches(search.plan(Query(Level.STUDY, keys))):
-        if all(_value(attributes, tag) in {value.strip(" \0") for value in values} for tag, values in wanted.items()):
-            yield _value(attributes, STUDY_INSTANCE_UID)
+        if all(text_of(attributes, tag) in {value.strip(" \0") for value in values} for tag, values in wanted.items()):
+            yield text_of(attributes, STUDY_INSTANCE_UID)
 
 
 def reference_of(attributes: Attributes) -> DicomWebInstance | None:
     """An instance as a server tells of it; None if it does not say which one."""
-    study, series, instance = (_value(attributes, tag) for tag in _UIDS)
+    study, series, instance = (text_of(attributes, tag) for tag in _UIDS)
     if not all(map(is_path_segment, (study, series, instance))):
         return None
-    available = _value(attributes, AVAILABLE_TRANSFER_SYNTAX_UID)
+    available = text_of(attributes, AVAILABLE_TRANSFER_SYNTAX_UID)
     return DicomWebInstance(
         handle=f"/studies/{study}/series/{series}/instances/{instance}",
         # of a hundred thousand instances a few differ
-        sop_class_uid=sys.intern(_value(attributes, SOP_CLASS_UID)),
+        sop_class_uid=sys.intern(text_of(attributes, SOP_CLASS_UID)),
         sop_instance_uid=instance,
         # of several nobody knows which one is stored
         transfer_syntax_uid=sys.intern(available) if "\\" not in available else "",
@@ -125,6 +125,7 @@ def _with_transfer_syntaxes(found: list[DicomWebInstance], look: Look) -> Iterat
         yield replace(instance, transfer_syntax_uid=looked.get(kind, ""))
 
 
-def _value(attributes: Attributes, tag: int) -> str:
+def text_of(attributes: Attributes, tag: int) -> str:
+    """A value that is text, without padding; "" for any other, or none."""
     element = attributes.get(tag)
     return element.value.strip(" \0") if element is not None and isinstance(element.value, str) else ""

@@ -15,6 +15,7 @@ from gateway.archive.dicomweb_listing import (
     Look,
     instance_plan,
     reference_of,
+    text_of,
     unique_keys,
 )
 from gateway.archive.dicomweb_search import DicomWebSearch
@@ -29,7 +30,6 @@ from gateway.archive.interface import (
 )
 from gateway.dicomweb.errors import DicomWebError, HttpStatusError, ServerUnreachable
 from gateway.dicomweb.qido import MAXIMUM_MATCHES
-from gateway.matching.attributes import Attributes
 from gateway.matching.keys import Key
 
 NUMBER_OF_SERIES_RELATED_INSTANCES: Final = 0x0020_1209
@@ -61,8 +61,8 @@ def _count(search: DicomWebSearch, selection: Selection, look: Look) -> list[Ser
     plan = search.plan(Query(Level.SERIES, (*keys, Key(NUMBER_OF_SERIES_RELATED_INSTANCES, "IS"))))
     counts: dict[tuple[str, str], int] = {}
     for attributes in search.matches(plan):
-        series = tuple(_text(attributes, tag) for tag in (STUDY_INSTANCE_UID, SERIES_INSTANCE_UID))
-        count = _text(attributes, NUMBER_OF_SERIES_RELATED_INSTANCES)
+        series = tuple(text_of(attributes, tag) for tag in (STUDY_INSTANCE_UID, SERIES_INSTANCE_UID))
+        count = text_of(attributes, NUMBER_OF_SERIES_RELATED_INSTANCES)
         if len(counts) == MAXIMUM_LOOKS or not (count.isdecimal() and 0 < int(count) <= MAXIMUM_MATCHES):
             return None
         counts[series[0], series[1]] = int(count)
@@ -85,8 +85,3 @@ def _sample(search: DicomWebSearch, study: str, series: str, look: Look) -> Dico
     if not sample.transfer_syntax_uid:
         sample = replace(sample, transfer_syntax_uid=sys.intern(look(sample)))
     return sample if sample.transfer_syntax_uid else None
-
-
-def _text(attributes: Attributes, tag: int) -> str:
-    element = attributes.get(tag)
-    return element.value.strip(" \0") if element is not None and isinstance(element.value, str) else ""
