@@ -72,6 +72,13 @@ class Request:
         return self.look_at if now < self.look_at else self.deadline
 
 
+@dataclass(frozen=True, slots=True)
+class _Leases:
+    """What a holder says it has."""
+
+    amounts: list[tuple[Account, Amount]]
+
+
 class Keeper:
     """The loop."""
 
@@ -95,7 +102,8 @@ class Keeper:
         self._waiting: list[Request] = []
         # Accounts whose last request waited in vain; whatever comes back to them takes them out of here.
         self._exhausted: set[Account] = set()
-        self._unsettled: list[tuple[Peer, list[Entry]]] = []
+        # In the order in which it was said: leases are what is left when the entries before them are written down.
+        self._unsettled: list[tuple[Peer, list[Entry] | _Leases]] = []
         self._settle_at: float | None = None
         self._lost: set[Holder] = set()
         self._complain_at = 0.0
@@ -210,7 +218,8 @@ class Keeper:
             peer.holder = Holder(self._ledger.gateway, message["hello"])
             self._lost.discard(peer.holder)
         elif "leases" in message:
-            self._on_leases(peer, message["leases"])
+            self._unsettled.append((peer, _Leases(_decode_amounts(message["leases"]))))
+            self._settle()
         elif "changed" in message:
             self._free()
             peer.send({"reply": message["number"], "ok": True})
@@ -234,15 +243,21 @@ class Keeper:
         try:
             self._settle_at = None
             while self._unsettled:
-                peer, entries = self._unsettled[0]
-                self._ledger.settle(peer.holder, entries)
-                peer.send({"settled": [entry.name for entry in entries]})
+                self._write_down(*self._unsettled[0])
                 del self._unsettled[0]
         except DatabaseError as error:
             self._complain(error)
             self._settle_at = time.monotonic() + DATABASE_RETRY_S
         for request in list(self._waiting):
             self._try(request)
+
+    def _write_down(self, peer: Peer, said: list[Entry] | _Leases) -> None:
+        if not isinstance(said, _Leases):
+            self._ledger.settle(peer.holder, said)
+            peer.send({"settled": [entry.name for entry in said]})
+        elif peer.holder is not None:
+            self._ledger.set_leases(peer.holder, said.amounts)
+            self._exhausted.clear()
 
     def _on_want(self, peer: Peer, message: dict[str, Any]) -> None:
         rule, study, instances, size = message["want"]
@@ -336,12 +351,6 @@ class Keeper:
             self._was_asked = False
             self._elsewhere.recall(None)
         self._free()
-
-    def _on_leases(self, peer: Peer, amounts: list[list[Any]]) -> None:
-        if peer.holder is not None:
-            with self._database_trouble():
-                self._ledger.set_leases(peer.holder, _decode_amounts(amounts))
-            self._free()
 
     def _free(self) -> None:
         """Something may have come back."""
