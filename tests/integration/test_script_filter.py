@@ -6,6 +6,7 @@ import json
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ import pytest
 
 from gateway.script_host.packets import socket_path
 from tests.conftest import MakeGateway
-from tests.integration.gateways import ct, process_of
+from tests.integration.gateways import process_of
+from tests.integration.scripted_stores import gateway_with_script, statuses
 from tests.support.processes import wait_until
-from tests.support.rawdicom import RawPeer
 from tests.support.standalone import Gateway
 
 SCRIPT = "gateway.script_host"
@@ -25,24 +26,7 @@ TIMEOUT_S = 30
 
 @pytest.fixture
 def scripted(make_gateway: MakeGateway, tmp_path: Path) -> Any:
-    """Makes a standalone gateway whose script is `text`, without any Orthanc; the test stops at acceptance."""
-
-    def make(text: str, *, workers: int = 1, **options: Any) -> Gateway:
-        script = tmp_path / "script.py"
-        script.write_text(text)
-        section = {"Script": str(script), "Workers": workers, "ScriptOptions": options}
-        gateway = make_gateway(DicomGateway=section)
-        gateway.start()
-        return gateway
-
-    return make
-
-
-def statuses(gateway: Gateway, uids: list[str], calling: str = "STORESCU") -> list[int]:
-    """Of one C-STORE for each UID, on one association."""
-    with RawPeer(gateway.dicom_port) as peer:
-        peer.associate(calling=calling)
-        return [peer.store(uid, ct(uid, 1000)).status for uid in uids]
+    return partial(gateway_with_script, make_gateway, tmp_path)
 
 
 THREE_OF_STORESCU = """
